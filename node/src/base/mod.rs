@@ -1,0 +1,8 @@
+//! Identifiers, time, sizes, limits. Names nothing else of ours.
+
+pub mod id;
+pub mod limits;
+pub mod time;
+
+pub use id::{Digest, LogIndex, NodeId, OdsCode, RequestId, UploadId};
+pub use time::{Clock, Timestamp};
