@@ -1,0 +1,152 @@
+//! Large bodies: pieces in the journal's bodies stream, named by upload and digest, never by position.
+//!
+//! An upload is written piece by piece, becomes durable, and is then named by a command. Until one names it, it has
+//! a lease in log time (`UPLOAD_LEASE_MS` from `UploadId::started`): apply refuses a command that names an expired
+//! upload, so pieces past their lease that nothing holds are orphans and are reclaimed.
+//!
+//! It owns the map from pieces to this node's positions, which uploads are held, and the space of the bodies stream. It
+//! must never know what a body is or who sent it. All it knows is in local tables of the ledger (see `map.rs`), so a
+//! restart scans nothing: what the last checkpoint lacks comes from the journal's replay.
+//!
+//! Invariants:
+//! - A piece is in the map as soon as it is durable: the journal's own callback puts it there, before the stream's
+//!   watermark can include it in a checkpoint.
+//! - The map, the live bytes by segment and the state of an upload change together, in one write to the ledger.
+//! - Which uploads are held follows from state; after an install the held ones are those of the installed copy.
+//! - A segment is removed only when no piece of the map is in it, as of a checkpoint that is durable. A reader that comes
+//!   too late finds the segment gone and asks the map again; the key in each record rules out wrong bytes.
+
+mod download;
+mod map;
+mod reclaim;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use crate::base::{Digest, Timestamp, UploadId};
+use crate::journal::{Journal, Position, ReadError, RecordKey};
+use crate::ledger::{Hold, Ledger};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+pub use download::Download;
+pub use map::HELD as HELD_UPLOADS;
+pub use upload::Upload;
+
+use map::Map;
+use reclaim::Reclaim;
+
+/// Kind of a piece's record in the bodies stream; its key is (upload, piece).
+pub const KIND_PIECE: u8 = 1;
+
+/// A whole upload as commands and state name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its pieces' name.
+    pub upload: UploadId,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Pieces, each `PIECE_BYTES_MAX` but the last.
+    pub pieces: u32,
+    /// BLAKE3 of all bytes.
+    pub digest: Digest,
+}
+
+/// The bodies of this node; cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Bodies {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    journal: Journal,
+    map: Map,
+    /// One turn at a time; what it remembers between turns is not worth keeping over a restart.
+    reclaim: tokio::sync::Mutex<Reclaim>,
+}
+
+/// Figures for metrics and `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodiesStats {
+    /// Bytes of all pieces that are not yet dropped.
+    pub live_bytes: u64,
+    /// Bytes of all segments of the stream.
+    pub used_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+}
+
+impl Bodies {
+    /// Takes over what the ledger's checkpoint knows of pieces.
+    pub fn open(journal: Journal, ledger: Ledger) -> Bodies {
+        let map = Map::open(ledger);
+        Bodies {
+            shared: Arc::new(Shared {
+                journal,
+                map,
+                reclaim: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// A record of the bodies stream met in replay, before the journal is open: call on the list collected then, in
+    /// its order, and before the first turn of [`Bodies::reclaim`]. Before or after the replayed holds: either will do.
+    pub fn replayed(&self, upload: UploadId, piece: u64, position: Position) {
+        let piece = u32::try_from(piece).expect("pieces are numbered in 32 bits");
+        self.shared.map.place(upload, piece, position);
+    }
+
+    /// Starts an upload whose lease starts at `at` (log time).
+    pub fn begin(&self, at: Timestamp) -> Upload {
+        Upload::new(self.shared.clone(), UploadId::new(at, rand::random()))
+    }
+
+    /// Carries out a hold or release that a command made: the log's thread calls it after the command's commit and
+    /// before `Ledger::applied`, so that one checkpoint includes both. Doing it again changes nothing.
+    pub fn hold(&self, hold: Hold) {
+        match hold {
+            Hold::Upload(upload) => self.shared.map.hold(upload),
+            Hold::ReleaseUpload(upload) => self.shared.map.release(upload),
+            Hold::Entry(_) | Hold::ReleaseEntry(_) => {}
+        }
+    }
+
+    /// Whether every piece of the upload is on this node.
+    pub fn has(&self, manifest: &Manifest) -> bool {
+        self.shared.map.pieces(manifest.upload).len() == manifest.pieces as usize
+    }
+
+    /// Reads from `from_piece` on. Every piece is checked against its own checksum and key.
+    pub fn read(&self, manifest: Manifest, from_piece: u32) -> Download {
+        Download::new(self.shared.clone(), manifest, from_piece)
+    }
+
+    /// One turn of the space reclaim: drops expired orphans, rewrites at most `bytes_max` of live pieces out of segments
+    /// with little live data, removes empty segments once a checkpoint has taken the moves over. `now` is log time.
+    /// Gives the bytes of the segments it removed. A full disk ends the rewriting quietly: dead segments still go.
+    ///
+    /// # Errors
+    /// A live piece could not be read. Its segment is left alone from then on.
+    pub async fn reclaim(&self, now: Timestamp, bytes_max: u64) -> Result<u64, ReadError> {
+        self.shared.clone().reclaim_turn(now, bytes_max).await
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> BodiesStats {
+        let segments = self.shared.journal.segments(crate::journal::Stream::Bodies);
+        BodiesStats {
+            live_bytes: self.shared.map.live_bytes(),
+            used_bytes: segments.iter().map(|segment| u64::from(segment.used_bytes)).sum(),
+            segments: segments.len() as u64,
+        }
+    }
+}
+
+/// The key of a piece's record.
+fn record_key(upload: UploadId, piece: u32) -> RecordKey {
+    RecordKey {
+        kind: KIND_PIECE,
+        id: upload.0,
+        number: u64::from(piece),
+    }
+}
