@@ -1,0 +1,138 @@
+//! The guard against a clock that jumps: a cluster of one has no peers to compare with, so it compares the system's
+//! clock with the monotonic one. What a test adds to the node's clock on purpose is in neither.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of both clocks, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Since 1970, by the system.
+    pub system_ms: u64,
+    /// Since some start, never set.
+    pub monotonic_ms: u64,
+}
+
+/// Remembers the last reading that was in order.
+pub struct ClockGuard {
+    start: Instant,
+    jump_ms_max: u64,
+    good: Reading,
+}
+
+impl ClockGuard {
+    /// Accepts the time as it is now.
+    pub fn new(jump_ms_max: u64) -> ClockGuard {
+        let start = Instant::now();
+        ClockGuard {
+            start,
+            jump_ms_max,
+            good: read(start),
+        }
+    }
+
+    /// Starts from a time that the log has reached, when the clock is further behind it than a jump may be: writes are
+    /// refused until the clock is set right, because their tokens would be judged by the wrong time. Says whether it is.
+    pub fn expect_at_least(&mut self, log_ms: u64) -> bool {
+        let behind = log_ms > self.good.system_ms.saturating_add(self.jump_ms_max);
+        if behind {
+            self.good.system_ms = log_ms;
+        }
+        behind
+    }
+
+    /// Whether the system's clock moved as the monotonic one did since the last reading in order. Slow adjustments
+    /// pass, because every good reading is the base of the next; a jump stays refused until the clock is back or the
+    /// node is started again.
+    pub fn in_order(&mut self) -> bool {
+        let now = read(self.start);
+        self.judge(now)
+    }
+
+    fn judge(&mut self, now: Reading) -> bool {
+        let elapsed = now.monotonic_ms.saturating_sub(self.good.monotonic_ms);
+        let expected = self.good.system_ms.saturating_add(elapsed);
+        let fits = now.system_ms.abs_diff(expected) <= self.jump_ms_max;
+        if fits {
+            self.good = now;
+        }
+        fits
+    }
+
+    /// As if the system's clock had been set.
+    #[cfg(test)]
+    pub fn pretend_jump(&mut self, by_ms: i64) {
+        self.good.system_ms = self.good.system_ms.saturating_add_signed(-by_ms);
+    }
+}
+
+fn read(start: Instant) -> Reading {
+    let system_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let monotonic_ms = start.elapsed().as_millis() as u64;
+    Reading {
+        system_ms,
+        monotonic_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> ClockGuard {
+        let good = Reading {
+            system_ms: 1_000_000,
+            monotonic_ms: 0,
+        };
+        ClockGuard {
+            start: Instant::now(),
+            jump_ms_max: 1_000,
+            good,
+        }
+    }
+
+    fn at(system_ms: u64, monotonic_ms: u64) -> Reading {
+        Reading {
+            system_ms,
+            monotonic_ms,
+        }
+    }
+
+    #[test]
+    fn a_clock_behind_the_log_is_refused_until_it_is_set_right() {
+        let mut guard = guard();
+        assert!(!guard.expect_at_least(1_001_000), "within the bound");
+        assert!(guard.judge(at(1_000_010, 10)));
+        assert!(guard.expect_at_least(9_000_000));
+        assert!(!guard.judge(at(1_000_020, 20)));
+        assert!(guard.judge(at(9_000_030, 30)));
+    }
+
+    #[test]
+    fn a_clock_that_runs_along_passes_for_ever() {
+        let mut guard = guard();
+        for step in 1..100 {
+            // 900 ms too fast in every ten seconds.
+            assert!(guard.judge(at(1_000_000 + step * 10_900, step * 10_000)));
+        }
+    }
+
+    #[test]
+    fn a_jump_either_way_is_refused_until_the_clock_is_back() {
+        let mut guard = guard();
+        assert!(guard.judge(at(1_011_000, 10_000)));
+        assert!(!guard.judge(at(1_012_002, 10_001)));
+        assert!(!guard.judge(at(1_009_990, 10_001)));
+        assert!(!guard.judge(at(5_000_000, 20_000)));
+        assert!(guard.judge(at(1_021_500, 20_000)));
+    }
+
+    #[test]
+    fn the_bound_itself_is_no_jump() {
+        assert!(guard().judge(at(1_001_000, 0)));
+        assert!(!guard().judge(at(1_001_001, 0)));
+        assert!(guard().judge(at(999_000, 0)));
+        assert!(!guard().judge(at(998_999, 0)));
+    }
+}

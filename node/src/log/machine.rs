@@ -1,0 +1,147 @@
+//! The state machine: entries in order through the one `apply`, then the holds, then the answer.
+//!
+//! Invariants: an entry is applied only when it is durable here; the log time never goes back; between a command's
+//! commit and [`Ledger::applied`](crate::ledger::Ledger::applied) nothing waits, so that no checkpoint sees half of it.
+
+use super::checkpoint::Checkpoints;
+use super::snapshot::{SnapshotBuilder, SnapshotData, Snapshots};
+use super::space::Space;
+use super::store::Store;
+use super::tables;
+use super::types::{Answer, Command, Entry, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
+use super::{Apply, At};
+use crate::base::Timestamp;
+use crate::bodies::Bodies;
+use crate::ledger::Hold;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::type_config::alias::SnapshotOf;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the log's handles see of the state machine.
+#[derive(Default)]
+pub struct Seen {
+    /// One after the last applied index.
+    pub applied_end: AtomicU64,
+    /// Log time of the last applied command, in milliseconds since 1970.
+    pub time_ms: AtomicU64,
+}
+
+/// The state machine.
+pub struct Machine {
+    /// The log's storage.
+    pub store: Arc<Store>,
+    /// Judges commands.
+    pub apply: Apply,
+    /// Large bodies.
+    pub bodies: Bodies,
+    /// Who holds what.
+    pub space: Arc<Space>,
+    /// Checkpoints, which also know what was applied.
+    pub checkpoints: Arc<Checkpoints>,
+    /// Snapshots.
+    pub snapshots: Arc<Snapshots>,
+    /// For the handles.
+    pub seen: Arc<Seen>,
+}
+
+impl Machine {
+    fn apply_one(&mut self, entry: Entry) -> Answer {
+        let Entry { log_id, payload } = entry;
+        let before = Timestamp::from_ms(self.seen.time_ms.load(Ordering::Relaxed));
+        let (time, outcome) = match payload {
+            Payload::Normal(command) => self.apply_command(&log_id, before, &command),
+            Payload::Membership(membership) => {
+                let stored = StoredMembership::new(Some(log_id), membership);
+                tables::put_membership(&self.store.ledger, &stored);
+                self.checkpoints.applied.lock().membership = stored;
+                (before, Bytes::new())
+            }
+            Payload::Blank => (before, Bytes::new()),
+        };
+        let position = (log_id.leader_id.term, log_id.leader_id.node_id, log_id.index);
+        self.checkpoints.applied.lock().last = Some(log_id);
+        self.store.ledger.applied(position, time);
+        self.seen.time_ms.store(time.ms(), Ordering::Release);
+        self.seen.applied_end.store(log_id.index + 1, Ordering::Release);
+        let time_ms = time.ms();
+        Answer { time_ms, outcome }
+    }
+
+    fn apply_command(&mut self, log_id: &LogId, before: Timestamp, command: &Command) -> (Timestamp, Bytes) {
+        let time = before.max(Timestamp::from_ms(command.stamp_ms));
+        if command.bytes.is_empty() {
+            return (time, Bytes::new());
+        }
+        let mut writer = self.store.ledger.writer();
+        let index = log_id.index;
+        let outcome = (self.apply)(&mut writer, At { index, time }, &command.bytes);
+        for hold in writer.commit() {
+            self.carry_out(hold);
+        }
+        (time, outcome)
+    }
+
+    fn carry_out(&self, hold: Hold) {
+        match hold {
+            Hold::Entry(index) => {
+                let there = self.space.hold(&self.store, index);
+                assert!(
+                    there,
+                    "state holds entry {index}, which is neither in the log nor held already"
+                );
+            }
+            Hold::ReleaseEntry(index) => self.space.release(&self.store, index),
+            Hold::Upload(_) | Hold::ReleaseUpload(_) => self.bodies.hold(hold),
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.checkpoints.applied.lock();
+        Ok((applied.last, applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            self.store.wait_durable(entry.log_id.index).await;
+            let answer = self.apply_one(entry);
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        self.store.settle(self.seen.applied_end.load(Ordering::Relaxed));
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(SnapshotBuilder(self.snapshots.clone()))
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder(self.snapshots.clone())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let opened = self.snapshots.install(meta, snapshot).await?;
+        self.seen.time_ms.store(opened.at.ms(), Ordering::Release);
+        self.seen
+            .applied_end
+            .store(opened.applied.map_or(0, |(_, _, index)| index + 1), Ordering::Release);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        Ok(self.snapshots.current())
+    }
+}

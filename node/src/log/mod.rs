@@ -1,0 +1,406 @@
+//! The log: openraft over the journal, the only write path. It carries commands as bytes and knows no service.
+//!
+//! One thread owns Raft, the journal's task and every write to the ledger. Others propose through [`Log`], batched per
+//! tick. A cluster of one is a group with one voter: the same path, nothing else.
+//!
+//! A command's way: [`Log::propose`] admits it and puts it into the queue; the log's thread takes the whole queue,
+//! stamps it and hands it to Raft, which appends it as one batch; the journal makes the batch durable together with
+//! what else waits; Raft commits; the state machine applies each entry and answers straight to whoever waits.
+//!
+//! Invariants: an answer is given only after the command is durable and applied; entries are applied in order, once;
+//! a fatal error of Raft or its storage ends the process, it never serves on.
+
+mod checkpoint;
+mod clock;
+mod index;
+mod keeper;
+mod machine;
+mod network;
+mod open;
+mod queue;
+mod record;
+mod serve;
+mod snapshot;
+mod space;
+mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use crate::base::limits::COMMAND_BYTES_MAX;
+use crate::base::{Clock, LogIndex, NodeId, Timestamp};
+use crate::bodies::Bodies;
+use crate::journal::{Journal, Position, ReadError, Stream};
+use crate::ledger::{Ledger, Writer};
+use bytes::Bytes;
+use clock::ClockGuard;
+use machine::Seen;
+use parking_lot::Mutex;
+use queue::{Proposal, Queue};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use store::Store;
+use tokio::sync::{Notify, oneshot, watch};
+use types::Payload;
+
+/// Where a command stands when it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Its index.
+    pub index: LogIndex,
+    /// Its time: the leader's stamp, never before that of an earlier command.
+    pub time: Timestamp,
+}
+
+/// Judges one command and writes its effects; deterministic. The answer goes to whoever proposed it.
+/// Writes and holds are taken over after it returns.
+pub type Apply = Box<dyn FnMut(&mut Writer<'_>, At, &[u8]) -> Bytes + Send>;
+
+/// How to open the log.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Folder that holds `ledger/` and `snapshots/`.
+    pub folder: PathBuf,
+    /// A checkpoint starts when this many bytes wait in the ledger's overlay…
+    pub checkpoint_bytes: usize,
+    /// … or after this long with anything in it.
+    pub checkpoint_ms: u64,
+    /// Proposals are refused with `Overloaded` while more bytes than this wait.
+    pub queue_bytes_max: usize,
+    /// A proposal not applied after this is answered `Unknown`.
+    pub propose_timeout_ms: u64,
+    /// A cluster of one refuses to stamp when its clock jumped by more than this since the last stamp.
+    pub clock_jump_ms_max: u64,
+    /// The space reclaim rewrites at most so many live bytes a second, in each stream.
+    pub reclaim_bytes_per_second: u64,
+}
+
+/// An applied command.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Where it was judged.
+    pub at: At,
+    /// What `apply` answered.
+    pub outcome: Bytes,
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It may or may not have been applied: retry with the same identifier.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// Not taken: too much waits (or the command is larger than `COMMAND_BYTES_MAX`, a bug of the proposer that is logged).
+    #[error("too many commands wait")]
+    Overloaded,
+    /// Not taken: the disk's reserve is reached.
+    #[error("the disk is full up to its reserve")]
+    DiskFull,
+    /// Not taken: no leader, or this node is cut off.
+    #[error("there is no leader")]
+    NoLeader,
+    /// Not taken: the clock jumped.
+    #[error("the node's clock jumped; fix the time or restart the node to accept it")]
+    ClockJumped,
+    /// Not taken: shutting down.
+    #[error("the node is shutting down")]
+    Closing,
+}
+
+/// What `status`, metrics and the watchdog show.
+#[derive(Clone, Debug, Default)]
+pub struct LogStatus {
+    /// This node leads.
+    pub leader: bool,
+    /// Raft term.
+    pub term: u64,
+    /// Last index in the log.
+    pub last: LogIndex,
+    /// Last committed index.
+    pub committed: LogIndex,
+    /// Last applied index.
+    pub applied: LogIndex,
+    /// Index the last ledger checkpoint includes.
+    pub checkpointed: LogIndex,
+    /// First index still in the log.
+    pub first: LogIndex,
+    /// Log time of the last applied command.
+    pub time: Timestamp,
+    /// Commands that wait.
+    pub queue: usize,
+}
+
+/// How long each part of a deep ping took, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeepPing {
+    /// From the call until the log's thread took it.
+    pub queue_us: u64,
+    /// Append and fsync.
+    pub fsync_us: u64,
+    /// Commit and apply.
+    pub apply_us: u64,
+    /// Reading the entry back.
+    pub read_us: u64,
+}
+
+/// A handle; cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the log's tasks share.
+struct Shared {
+    store: Arc<Store>,
+    seen: Arc<Seen>,
+    clock: Clock,
+    guard: Mutex<ClockGuard>,
+    queue: Queue,
+    propose_timeout_ms: u64,
+    /// This node leads.
+    leader: AtomicBool,
+    /// It leads and is the only voter: its state includes everything that was ever acknowledged.
+    alone: AtomicBool,
+    term: AtomicU64,
+    disk_full: AtomicBool,
+    checkpointed: AtomicU64,
+    closing: AtomicBool,
+    close: Notify,
+    closed: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn new(config: &LogConfig, clock: Clock, store: Arc<Store>, seen: Arc<Seen>) -> Shared {
+        Shared {
+            store,
+            seen,
+            clock,
+            guard: Mutex::new(ClockGuard::new(config.clock_jump_ms_max)),
+            queue: Queue::new(config.queue_bytes_max),
+            propose_timeout_ms: config.propose_timeout_ms,
+            leader: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
+            checkpointed: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            close: Notify::new(),
+            closed: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Log {
+    /// Opens journal, ledger, bodies and Raft in one go on the current thread's `tokio_uring` runtime, replays what the
+    /// last checkpoint lacks, and returns when the node may serve. All of it stops when the runtime does.
+    pub async fn open(
+        config: LogConfig,
+        journal: crate::journal::JournalConfig,
+        ledger_map_bytes_max: u64,
+        clock: Clock,
+        apply: Apply,
+    ) -> Result<Opened, OpenError> {
+        open::open(config, journal, ledger_map_bytes_max, clock, apply).await
+    }
+
+    /// Proposes a command of at most `COMMAND_BYTES_MAX` and waits until it is durable and applied. An empty command
+    /// changes nothing and never reaches `apply`.
+    ///
+    /// # Errors
+    /// In the order they are checked: `Closing`, `NoLeader`, `DiskFull`, `Overloaded`, `ClockJumped`; then `Unknown` when
+    /// the outcome did not come in time.
+    pub async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
+        self.propose_traced(command, None).await
+    }
+
+    async fn propose_traced(
+        &self,
+        command: Bytes,
+        taken: Option<oneshot::Sender<Instant>>,
+    ) -> Result<Applied, ProposeError> {
+        let shared = &self.shared;
+        if shared.closing.load(Ordering::Acquire) {
+            return Err(ProposeError::Closing);
+        }
+        if !shared.leader.load(Ordering::Acquire) {
+            return Err(ProposeError::NoLeader);
+        }
+        if shared.disk_full.load(Ordering::Acquire) {
+            return Err(ProposeError::DiskFull);
+        }
+        if command.len() > COMMAND_BYTES_MAX {
+            tracing::error!(
+                bytes = command.len(),
+                max = COMMAND_BYTES_MAX,
+                "a command is too large: a bug of its proposer"
+            );
+            return Err(ProposeError::Overloaded);
+        }
+        let permit = shared.queue.admit(command.len()).ok_or(ProposeError::Overloaded)?;
+        // `close` waits for admitted commands: either it sees this one or this one sees that it began.
+        if shared.closing.load(Ordering::SeqCst) {
+            return Err(ProposeError::Closing);
+        }
+        let (answered, answer) = oneshot::channel();
+        shared.queue.push(Proposal {
+            command,
+            answered,
+            taken,
+            permit,
+        });
+        match tokio::time::timeout(Duration::from_millis(shared.propose_timeout_ms), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Returns once this node's state includes everything acknowledged before the call (ReadIndex; at once on a cluster of one).
+    ///
+    /// # Errors
+    /// `NoLeader` when a majority did not confirm it in time.
+    pub async fn linearizable(&self) -> Result<(), ProposeError> {
+        if self.shared.alone.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        serve::linearizable(&self.shared).await
+    }
+
+    /// The command at `index`, which state holds or which is still in the log.
+    ///
+    /// # Errors
+    /// `Corrupt` when what is there is no such command, `Gone` when the log has no such entry any more.
+    pub async fn command(&self, index: LogIndex) -> Result<Bytes, ReadError> {
+        match self.shared.store.entry(index).await?.map(|entry| entry.payload) {
+            Some(Payload::Normal(command)) => Ok(command.bytes),
+            Some(Payload::Blank | Payload::Membership(_)) => {
+                let position = Position {
+                    segment: 0,
+                    offset: 0,
+                    bytes: 0,
+                };
+                let what = "the entry carries no command";
+                Err(ReadError::Corrupt {
+                    stream: Stream::Log,
+                    position,
+                    what,
+                })
+            }
+            None => Err(ReadError::Gone {
+                stream: Stream::Log,
+                segment: 0,
+            }),
+        }
+    }
+
+    /// Log time as of the last applied command, or the clock's when that is later.
+    pub fn time(&self) -> Timestamp {
+        let applied = Timestamp::from_ms(self.shared.seen.time_ms.load(Ordering::Acquire));
+        applied.max(self.shared.clock.now())
+    }
+
+    /// Refuses writes with `ClockJumped` while the system's clock is further behind the log's time than a jump may be:
+    /// a machine that came up with the wrong time would refuse every client's token. For a node whose clock no test moves.
+    pub fn hold_clock_to_log(&self) {
+        let log_ms = self.shared.seen.time_ms.load(Ordering::Acquire);
+        if self.shared.guard.lock().expect_at_least(log_ms) {
+            let log_time = Timestamp::from_ms(log_ms);
+            tracing::error!(%log_time, "the clock is behind the log; writes are refused until the time is set right");
+        }
+    }
+
+    /// Status.
+    pub fn status(&self) -> LogStatus {
+        let shared = &self.shared;
+        let (_, first, last) = shared.store.bounds();
+        LogStatus {
+            leader: shared.leader.load(Ordering::Acquire),
+            term: shared.term.load(Ordering::Acquire),
+            last: last.map_or(0, |id| id.index),
+            committed: shared.store.committed().map_or(0, |id| id.index),
+            applied: shared.seen.applied_end.load(Ordering::Acquire).saturating_sub(1),
+            checkpointed: shared.checkpointed.load(Ordering::Acquire),
+            first,
+            time: Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire)),
+            queue: shared.queue.commands(),
+        }
+    }
+
+    /// Goes through the whole path with a command that changes nothing.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose); `Unknown` also when the entry could not be read back.
+    pub async fn deep_ping(&self) -> Result<DeepPing, ProposeError> {
+        let began = Instant::now();
+        let (taken, when_taken) = oneshot::channel();
+        let applied = self.propose_traced(Bytes::new(), Some(taken)).await?;
+        let answered = Instant::now();
+        let us = |from: Instant, to: Instant| to.saturating_duration_since(from).as_micros() as u64;
+        let queue_us = when_taken.await.map_or(0, |taken| us(began, taken));
+        let trace = self.shared.store.trace(applied.at.index);
+        let fsync_us = trace.map_or(0, |trace| us(trace.appended, trace.durable));
+        let apply_us = trace.map_or(0, |trace| us(trace.durable, answered));
+        let reading = Instant::now();
+        let row = self.shared.store.row(applied.at.index).ok_or(ProposeError::Unknown)?;
+        let read = self.shared.store.read_row(applied.at.index, row).await;
+        if let Err(error) = read {
+            tracing::error!(%error, index = applied.at.index, "the deep ping could not read its entry back");
+            return Err(ProposeError::Unknown);
+        }
+        let read_us = us(reading, Instant::now());
+        Ok(DeepPing {
+            queue_us,
+            fsync_us,
+            apply_us,
+            read_us,
+        })
+    }
+
+    /// Refuses new proposals, finishes those taken, checkpoints, closes the journal.
+    pub async fn close(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.close.notify_one();
+        let mut closed = self.shared.closed.subscribe();
+        // An error means that the log's thread is gone: nothing is left to close.
+        let _gone = closed.wait_for(|closed| *closed).await;
+    }
+}
+
+/// Says in one line why the node cannot go on, and ends the process.
+fn end(why: &str) -> ! {
+    tracing::error!("{why}; the node stops and recovers at its next start");
+    eprintln!("vertebra: {why}; the node stops and recovers at its next start");
+    std::process::exit(70);
+}
+
+/// What `Log::open` gives.
+pub struct Opened {
+    /// The log.
+    pub log: Log,
+    /// The ledger, to read from.
+    pub ledger: Ledger,
+    /// The journal, for figures and the audit.
+    pub journal: Journal,
+    /// Large bodies.
+    pub bodies: Bodies,
+    /// End of the audit chain as replayed.
+    pub audit: crate::audit::Head,
+}
+
+/// Why the log did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::OpenError),
+    /// The ledger.
+    #[error("the ledger: {0}")]
+    Ledger(std::io::Error),
+    /// openraft stopped with a fatal error.
+    #[error("raft: {0}")]
+    Raft(String),
+}

@@ -1,0 +1,347 @@
+//! Opening: ledger, then the journal's replay into the log's index, then bodies, then Raft, then ready.
+
+use super::checkpoint::{AppliedState, Checkpoint, Checkpoints};
+use super::index::{Index, TAIL_BYTES_MAX};
+use super::keeper::Keeper;
+use super::machine::{Machine, Seen};
+use super::network::NoPeers;
+use super::record::{self, KIND_COMMITTED, KIND_ENTRY, KIND_HELD, KIND_PURGED, KIND_TRUNCATE, KIND_VOTE};
+use super::snapshot::{self, Snapshots};
+use super::space::Space;
+use super::store::{LogStore, Store};
+use super::tables::{self, Meta};
+use super::types::Entry;
+use super::{Apply, LogConfig, OpenError, Opened, Shared};
+use crate::audit;
+use crate::base::Clock;
+use crate::bodies::{self, Bodies};
+use crate::journal::{Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Stream};
+use crate::ledger::{self, Ledger};
+use bytes::Bytes;
+use openraft::{BasicNode, Raft, SnapshotPolicy};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A node with peers that cannot commit what it found within this has no quorum.
+const RECOVERY_MS_MAX: u64 = 60_000;
+const ELECTION_MS: (u64, u64) = (300, 600);
+const HEARTBEAT_MS: u64 = 100;
+
+/// What the replay of the journal builds up.
+struct Replayed {
+    index: Index,
+    meta: Meta,
+    /// First entry met: from it on rows are missing or may be.
+    first_entry: Option<u64>,
+    bodies: Vec<(RecordKey, Position)>,
+    audit: audit::Head,
+    damage: Option<(Position, &'static str)>,
+}
+
+impl Replayed {
+    /// Starts from the rows of the last checkpoint.
+    fn new(ledger: &Ledger) -> Result<Replayed, OpenError> {
+        let meta = tables::meta(ledger).map_err(|what| OpenError::Ledger(std::io::Error::other(what)))?;
+        let mut index = Index::new(meta.purged);
+        tables::rows(
+            ledger,
+            tables::ENTRIES,
+            meta.purged.map(|id| id.index),
+            &mut |at, row| {
+                index.push_stored(openraft::LogId::new(row.leader, at), row.position);
+                true
+            },
+        );
+        let audit = audit::Head::default();
+        Ok(Replayed {
+            index,
+            meta,
+            first_entry: None,
+            bodies: Vec::new(),
+            audit,
+            damage: None,
+        })
+    }
+
+    fn record(&mut self, stream: Stream, key: RecordKey, position: Position, payload: Bytes) {
+        match stream {
+            Stream::Log => {
+                if let Err(what) = self.log_record(&key, position, &payload) {
+                    self.damage.get_or_insert((position, what));
+                }
+            }
+            Stream::Bodies if key.kind == bodies::KIND_PIECE => self.bodies.push((key, position)),
+            Stream::Bodies => {
+                self.damage
+                    .get_or_insert((position, "a record of unknown kind in the bodies stream"));
+            }
+            Stream::Audit => self.audit = audit::Audit::head_of(key.number, &payload),
+        }
+    }
+
+    fn log_record(&mut self, key: &RecordKey, position: Position, payload: &Bytes) -> Result<(), &'static str> {
+        match key.kind {
+            KIND_ENTRY => self.entry(record::decode_entry(key, payload)?, position),
+            // Its row is in the ledger or it was never used.
+            KIND_HELD => Ok(()),
+            KIND_TRUNCATE => {
+                self.index.truncate_after(record::decode_log_id(payload)?);
+                Ok(())
+            }
+            KIND_VOTE => {
+                self.meta.vote = Some(record::decode_vote(payload)?);
+                Ok(())
+            }
+            KIND_COMMITTED => {
+                self.meta.committed = self.meta.committed.max(record::decode_log_id(payload)?);
+                Ok(())
+            }
+            KIND_PURGED => {
+                if let Some(upto) = record::decode_log_id(payload)? {
+                    self.index.purge(upto);
+                    self.meta.purged = self.index.purged();
+                }
+                Ok(())
+            }
+            _ => Err("a record of unknown kind in the log stream"),
+        }
+    }
+
+    /// Replay starts before the rows' end, so entries that are known may come again; in the same place or, where the
+    /// log was truncated in between, before the truncation does.
+    fn entry(&mut self, entry: Entry, position: Position) -> Result<(), &'static str> {
+        let at = entry.log_id.index;
+        if self.index.purged().is_some_and(|purged| at <= purged.index) {
+            return Ok(());
+        }
+        self.first_entry = Some(self.first_entry.map_or(at, |first| first.min(at)));
+        let empty = self.index.first() == self.index.end();
+        if !empty && at > self.index.end() {
+            return Err("a hole in the log");
+        }
+        if !empty && at < self.index.end() {
+            let before = at.checked_sub(1).and_then(|before| {
+                let leader = self.index.slot(before)?.leader;
+                Some(openraft::LogId::new(leader, before))
+            });
+            if at == self.index.first() {
+                self.index = Index::new(self.index.purged());
+            } else {
+                self.index.truncate_after(before);
+            }
+        }
+        self.index.push(entry.log_id, entry.payload, Some(position));
+        self.index.shrink(at, TAIL_BYTES_MAX);
+        Ok(())
+    }
+
+    /// What replay found cannot be served.
+    fn damage(&self) -> Option<OpenError> {
+        self.damage.map(|(position, what)| {
+            let Position { segment, offset, .. } = position;
+            let what = what.to_owned();
+            OpenError::Journal(JournalOpenError::Corrupt {
+                stream: Stream::Log,
+                segment,
+                offset,
+                what,
+            })
+        })
+    }
+}
+
+/// The parts that openraft and the keeper share.
+pub(super) struct Parts {
+    pub store: Arc<Store>,
+    pub machine: Machine,
+    pub space: Arc<Space>,
+    pub checkpoints: Arc<Checkpoints>,
+    pub snapshots: Arc<Snapshots>,
+    pub seen: Arc<Seen>,
+    pub bodies: Bodies,
+    pub audit: audit::Head,
+}
+
+/// Opens everything below Raft.
+pub(super) async fn open_parts(
+    config: &LogConfig,
+    journal: JournalConfig,
+    ledger_map_bytes_max: u64,
+    apply: Apply,
+) -> Result<Parts, OpenError> {
+    let folder = config.folder.join("ledger");
+    let (ledger, opened) = Ledger::open(&folder, ledger_map_bytes_max).map_err(OpenError::Ledger)?;
+    let mut replayed = Replayed::new(&ledger)?;
+    let checkpointed = checkpoint_of(&opened, &replayed.meta);
+    let applied = AppliedState {
+        last: snapshot::position(&opened),
+        membership: replayed.meta.membership.clone(),
+    };
+    let mut each = |stream, key, position, payload| replayed.record(stream, key, position, payload);
+    let journal = Journal::open(journal, opened.watermarks, &mut each).await?;
+    if let Some(damage) = replayed.damage() {
+        return Err(damage);
+    }
+    for stream in [Stream::Log, Stream::Bodies, Stream::Audit] {
+        let cut_off = journal.cut_off_bytes(stream);
+        if cut_off > 0 {
+            tracing::warn!(?stream, cut_off, "a torn tail was cut off: it was never acknowledged");
+        }
+    }
+    let bodies = open_bodies(&journal, &ledger, &replayed.bodies);
+    let rows_end = replayed.first_entry.unwrap_or(replayed.index.end());
+    // A committed position may be known before its entries were durable; openraft must not look for those.
+    replayed.meta.committed = replayed.meta.committed.min(replayed.index.last());
+    let space = Arc::new(Space::new(&ledger));
+    let store = Arc::new(Store::new(journal, ledger, replayed.index, replayed.meta, rows_end));
+    let checkpoints = Arc::new(Checkpoints::new(store.clone(), checkpointed, applied));
+    let snapshots = config.folder.join("snapshots");
+    let snapshots = Snapshots::open(
+        snapshots,
+        ledger_map_bytes_max,
+        store.clone(),
+        space.clone(),
+        checkpoints.clone(),
+        bodies.clone(),
+    );
+    let snapshots = Arc::new(snapshots.map_err(OpenError::Ledger)?);
+    let installed = snapshots.install_again().await.map_err(OpenError::Ledger)?;
+    let opened = installed.unwrap_or(opened);
+    let seen = Arc::new(Seen::default());
+    seen.time_ms.store(opened.at.ms(), Ordering::Release);
+    seen.applied_end
+        .store(opened.applied.map_or(0, |(_, _, index)| index + 1), Ordering::Release);
+    let machine = Machine {
+        store: store.clone(),
+        apply,
+        bodies: bodies.clone(),
+        space: space.clone(),
+        checkpoints: checkpoints.clone(),
+        snapshots: snapshots.clone(),
+        seen: seen.clone(),
+    };
+    let audit = replayed.audit;
+    Ok(Parts {
+        store,
+        machine,
+        space,
+        checkpoints,
+        snapshots,
+        seen,
+        bodies,
+        audit,
+    })
+}
+
+fn checkpoint_of(opened: &ledger::Opened, meta: &Meta) -> Option<Checkpoint> {
+    let last = snapshot::position(opened)?;
+    let applied = AppliedState {
+        last: Some(last),
+        membership: meta.membership.clone(),
+    };
+    let log_segment = opened.watermarks.from[Stream::Log as usize].0;
+    Some(Checkpoint { applied, log_segment })
+}
+
+fn open_bodies(journal: &Journal, ledger: &Ledger, replayed: &[(RecordKey, Position)]) -> Bodies {
+    let bodies = Bodies::open(journal.clone(), ledger.clone());
+    for (key, position) in replayed {
+        bodies.replayed(crate::base::UploadId(key.id), key.number, *position);
+    }
+    bodies
+}
+
+fn raft_config(alone: bool) -> openraft::Config {
+    openraft::Config {
+        cluster_name: "vertebra".to_owned(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.0,
+        election_timeout_max: ELECTION_MS.1,
+        // Snapshots and purges are driven by checkpoints, not by counts of entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        // The only voter's own durable log is the majority's, so it may go on leading at once. With others the saved
+        // committed position may lag, so leadership is won again.
+        enable_leader_restore: Some(alone),
+        ..openraft::Config::default()
+    }
+}
+
+/// Opens everything and returns when the node may serve.
+pub(super) async fn open(
+    config: LogConfig,
+    journal: JournalConfig,
+    ledger_map_bytes_max: u64,
+    clock: Clock,
+    apply: Apply,
+) -> Result<Opened, OpenError> {
+    let raft_error = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
+    let reserve_bytes = journal.reserve_bytes;
+    let Parts {
+        store,
+        machine,
+        space,
+        checkpoints,
+        snapshots,
+        seen,
+        bodies,
+        audit,
+    } = open_parts(&config, journal, ledger_map_bytes_max, apply).await?;
+    let alone = checkpoints.applied.lock().membership.voter_ids().count() <= 1;
+    let raft_config = raft_config(alone).validate().map_err(|error| raft_error(&error))?;
+    tokio::task::spawn_local(store.clone().drive());
+    tokio::task::spawn_local(store.clone().drive_committed());
+    let raft = Raft::new(
+        config.node,
+        Arc::new(raft_config),
+        NoPeers,
+        LogStore(store.clone()),
+        machine,
+    )
+    .await;
+    let raft = raft.map_err(|error| raft_error(&error))?;
+    if !raft.is_initialized().await.map_err(|error| raft_error(&error))? {
+        if store.journal.stats().free_bytes < reserve_bytes {
+            return Err(OpenError::Raft(
+                "the disk is full up to its reserve; free some space to make a new node".to_owned(),
+            ));
+        }
+        let members = BTreeMap::from([(config.node, BasicNode::new(""))]);
+        raft.initialize(members).await.map_err(|error| raft_error(&error))?;
+    }
+    // The only voter always gets there, however long the tail; others may be cut off.
+    let limit = (!alone).then_some(Duration::from_millis(RECOVERY_MS_MAX));
+    let recovered = raft.wait_for_recovery(limit).await;
+    recovered.map_err(|error| raft_error(&error))?;
+    let ledger = store.ledger.clone();
+    let journal = store.journal.clone();
+    let shared = Arc::new(Shared::new(&config, clock, store.clone(), seen));
+    let checkpointed = checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
+    shared
+        .checkpointed
+        .store(checkpointed.map_or(0, |id| id.index), Ordering::Release);
+    let shared_by_all = shared.clone();
+    let keeper = Keeper {
+        config,
+        reserve_bytes,
+        raft,
+        store,
+        space,
+        checkpoints,
+        snapshots,
+        bodies: bodies.clone(),
+        shared: shared_by_all,
+    };
+    super::serve::start(keeper);
+    let log = super::Log { shared };
+    Ok(Opened {
+        log,
+        ledger,
+        journal,
+        bodies,
+        audit,
+    })
+}

@@ -1,0 +1,162 @@
+//! Proposals on their way from any thread to the log's: a queue that is emptied whole, once per tick.
+//!
+//! Invariants: bytes are counted from admission until the outcome is known, whoever still waits for it; the order of
+//! the queue is the order in the log.
+
+use super::{Applied, ProposeError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use tokio::sync::{Notify, oneshot};
+
+/// What one command costs in the queue beside its bytes.
+const COMMAND_BYTES: usize = 256;
+
+/// Where the answer goes.
+pub type Answered = oneshot::Sender<Result<Applied, ProposeError>>;
+
+/// A command that was admitted.
+pub struct Proposal {
+    /// The command.
+    pub command: Bytes,
+    /// Where the answer goes.
+    pub answered: Answered,
+    /// When the log's thread took it; for the deep ping.
+    pub taken: Option<oneshot::Sender<Instant>>,
+    /// Released when the outcome is known.
+    pub permit: Permit,
+}
+
+/// A read that waits for the state to include everything acknowledged.
+pub type Reader = oneshot::Sender<Result<(), ProposeError>>;
+
+#[derive(Default)]
+struct Waiting {
+    proposals: Vec<Proposal>,
+    readers: Vec<Reader>,
+}
+
+/// The queue; one for the node.
+pub struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    counts: Arc<Counts>,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Counts {
+    bytes: AtomicUsize,
+    commands: AtomicUsize,
+    /// Told whenever the last command is done.
+    idle: Notify,
+}
+
+/// A command's share of the queue.
+pub struct Permit {
+    counts: Arc<Counts>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.counts.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        if self.counts.commands.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.counts.idle.notify_waiters();
+        }
+    }
+}
+
+impl Queue {
+    /// An empty queue that takes at most about `bytes_max`.
+    pub fn new(bytes_max: usize) -> Queue {
+        Queue {
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            counts: Arc::default(),
+            bytes_max,
+        }
+    }
+
+    /// Admits a command of this many bytes, or not: too much waits.
+    pub fn admit(&self, bytes: usize) -> Option<Permit> {
+        let bytes = bytes + COMMAND_BYTES;
+        let before = self.counts.bytes.fetch_add(bytes, Ordering::AcqRel);
+        // With the check of `closing` behind it: of closing and admitting, one sees the other.
+        self.counts.commands.fetch_add(1, Ordering::SeqCst);
+        let permit = Permit {
+            counts: self.counts.clone(),
+            bytes,
+        };
+        (before + bytes <= self.bytes_max).then_some(permit)
+    }
+
+    /// Adds a command.
+    pub fn push(&self, proposal: Proposal) {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.proposals.is_empty() && waiting.readers.is_empty();
+        waiting.proposals.push(proposal);
+        drop(waiting);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds a read.
+    pub fn push_reader(&self, reader: Reader) {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.proposals.is_empty() && waiting.readers.is_empty();
+        waiting.readers.push(reader);
+        drop(waiting);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until there is something and takes all of it.
+    pub async fn take(&self) -> (Vec<Proposal>, Vec<Reader>) {
+        loop {
+            let Waiting { proposals, readers } = std::mem::take(&mut *self.waiting.lock());
+            if !proposals.is_empty() || !readers.is_empty() {
+                return (proposals, readers);
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Commands whose outcome is not known yet.
+    pub fn commands(&self) -> usize {
+        self.counts.commands.load(Ordering::SeqCst)
+    }
+
+    /// Waits until there is none.
+    pub async fn idle(&self) {
+        loop {
+            let mut idle = std::pin::pin!(self.counts.idle.notified());
+            idle.as_mut().enable();
+            if self.commands() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_given_back_when_a_permit_goes_also_a_refused_one() {
+        let queue = Queue::new(1_000);
+        let first = queue.admit(500).expect("there is room");
+        assert!(queue.admit(500).is_none());
+        assert_eq!(queue.commands(), 1);
+        drop(first);
+        assert_eq!(queue.commands(), 0);
+        assert!(queue.admit(1_000 - COMMAND_BYTES).is_some());
+        assert!(queue.admit(1_000 - COMMAND_BYTES + 1).is_none());
+    }
+}

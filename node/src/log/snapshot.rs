@@ -1,0 +1,488 @@
+//! Snapshots: everything a node needs to go on from a position, as files.
+//!
+//! A snapshot *is* the last checkpoint; its files are made when somebody asks for them, because most snapshots are
+//! only taken to purge the log. The folder of one, `snapshot-INDEX`:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ledger.mdb` | the ledger's copy |
+//! | `entries` | the records of all held entries: index, term, node, length (8, 8, 8, 4 bytes, little-endian), payload |
+//! | `uploads` | the names of all uploads that state holds, 16 bytes each, big-endian; their pieces are fetched from peers |
+//! | `manifest.json` | position, membership, and name, length and BLAKE3 of every file; written last |
+//!
+//! Invariants: nothing is installed before every digest matched; an installation that was cut short is made again at
+//! the next start (`installing` names the folder); a folder without a manifest is a leaving and is removed.
+
+use super::checkpoint::{AppliedState, Checkpoint, Checkpoints};
+use super::record;
+use super::space::{self, Space};
+use super::store::Store;
+use super::tables::{self, Row};
+use super::types::{Leader, LogId, SnapshotMeta, TypeConfig, log_id};
+use crate::base::{Digest, UploadId};
+use crate::bodies::Bodies;
+use crate::journal::{Record, Stream};
+use crate::ledger::{Hold, Ledger, Opened, Read};
+use bytes::Bytes;
+use openraft::RaftSnapshotBuilder;
+use openraft::type_config::alias::SnapshotOf;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const FORMAT: u32 = 1;
+const LEDGER: &str = "ledger.mdb";
+const ENTRIES: &str = "entries";
+const UPLOADS: &str = "uploads";
+const MANIFEST: &str = "manifest.json";
+const INSTALLING: &str = "installing";
+const SCRATCH: &str = "scratch";
+/// Held entries written to the journal at a time.
+const INSTALL_BYTES: usize = 4 * 1024 * 1024;
+const ENTRY_HEADER_BYTES: usize = 28;
+
+/// A snapshot, with its files or able to make them.
+pub struct SnapshotData(Source);
+
+enum Source {
+    Here(Arc<Snapshots>),
+    Files(PathBuf),
+}
+
+impl SnapshotData {
+    /// A snapshot received from elsewhere.
+    pub fn received(folder: PathBuf) -> SnapshotData {
+        SnapshotData(Source::Files(folder))
+    }
+
+    /// What the files cover and where they are; made now if need be. They may be newer than what openraft asked for:
+    /// whoever sends them sends this position with them.
+    pub async fn files(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
+        match &self.0 {
+            Source::Here(snapshots) => snapshots.export().await,
+            Source::Files(folder) => Ok((Manifest::read(folder)?.meta()?, folder.clone())),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileInfo {
+    name: String,
+    bytes: u64,
+    blake3: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    /// Term, node, index.
+    applied: Option<(u64, u64, u64)>,
+    /// As in the local table, in hexadecimal.
+    membership: String,
+    held_entries: u64,
+    files: Vec<FileInfo>,
+}
+
+fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+impl Manifest {
+    fn read(folder: &Path) -> io::Result<Manifest> {
+        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST))?).map_err(io::Error::from)?;
+        if manifest.format > FORMAT {
+            let format = manifest.format;
+            return Err(invalid(format!(
+                "a snapshot of format {format}, this release reads up to {FORMAT}"
+            )));
+        }
+        Ok(manifest)
+    }
+
+    fn meta(&self) -> io::Result<SnapshotMeta> {
+        let membership = hex::decode(&self.membership).map_err(|_| invalid("a membership that cannot be read"))?;
+        let last_membership = tables::decode_stored_membership(&membership).map_err(invalid)?;
+        let last_log_id = self.applied.map(|(term, node, index)| log_id(term, node, index));
+        Ok(SnapshotMeta {
+            last_log_id,
+            last_membership,
+        })
+    }
+
+    /// Every file is there whole and none is missing.
+    fn verify(&self, folder: &Path) -> io::Result<()> {
+        for name in [LEDGER, ENTRIES, UPLOADS] {
+            let Some(file) = self.files.iter().find(|file| file.name == name) else {
+                return Err(invalid(format!("the snapshot's manifest lacks {name}")));
+            };
+            let found = file_info(folder, name)?;
+            if (found.bytes, &found.blake3) != (file.bytes, &file.blake3) {
+                return Err(invalid(format!("{name} of the snapshot is damaged")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_info(folder: &Path, name: &str) -> io::Result<FileInfo> {
+    let mut file = BufReader::with_capacity(256 * 1024, File::open(folder.join(name))?);
+    let mut hasher = blake3::Hasher::new();
+    let bytes = io::copy(&mut file, &mut hasher)?;
+    let digest = Digest(*hasher.finalize().as_bytes());
+    Ok(FileInfo {
+        name: name.to_owned(),
+        bytes,
+        blake3: hex::encode(digest.0),
+    })
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(folder.join(name))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    sync_folder(folder)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes and installs snapshots; one for the node.
+pub struct Snapshots {
+    /// Folder of all snapshots.
+    folder: PathBuf,
+    ledger_map_bytes_max: u64,
+    store: Arc<Store>,
+    space: Arc<Space>,
+    checkpoints: Arc<Checkpoints>,
+    bodies: Bodies,
+    /// Held while files are made: the space reclaim removes nothing meanwhile.
+    pub pinned: tokio::sync::Mutex<()>,
+}
+
+impl Snapshots {
+    /// Uses `folder`, made when absent; clears what was left half made.
+    pub fn open(
+        folder: PathBuf,
+        ledger_map_bytes_max: u64,
+        store: Arc<Store>,
+        space: Arc<Space>,
+        checkpoints: Arc<Checkpoints>,
+        bodies: Bodies,
+    ) -> io::Result<Snapshots> {
+        fs::create_dir_all(&folder)?;
+        remove_if_there(&folder.join(SCRATCH))?;
+        for found in fs::read_dir(&folder)? {
+            let path = found?.path();
+            let snapshot = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"));
+            if snapshot && !path.join(MANIFEST).exists() {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        let pinned = tokio::sync::Mutex::new(());
+        Ok(Snapshots {
+            folder,
+            ledger_map_bytes_max,
+            store,
+            space,
+            checkpoints,
+            bodies,
+            pinned,
+        })
+    }
+
+    /// The last checkpoint as a snapshot.
+    pub fn current(self: &Arc<Snapshots>) -> Option<SnapshotOf<TypeConfig, SnapshotData>> {
+        let meta = self.checkpoints.last()?.meta();
+        meta.last_log_id?;
+        let snapshot = SnapshotData(Source::Here(self.clone()));
+        Some(openraft::Snapshot { meta, snapshot })
+    }
+
+    /// Makes the files of a snapshot of now. Applying goes on meanwhile; checkpoints and the space reclaim wait.
+    pub async fn export(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
+        let _pinned = self.pinned.lock().await;
+        let running = self.checkpoints.lock().await;
+        self.checkpoints.run_locked(&running).await?;
+        let scratch = self.folder.join(SCRATCH);
+        let (store, map_bytes_max) = (self.store.clone(), self.ledger_map_bytes_max);
+        let work = scratch.clone();
+        let export = move || export_blocking(&store, map_bytes_max, &work);
+        let manifest = tokio::task::spawn_blocking(export).await.map_err(io::Error::other)??;
+        let index = manifest.applied.map_or(0, |(_, _, index)| index);
+        let folder = self.folder.join(format!("snapshot-{index:020}"));
+        remove_if_there(&folder)?;
+        fs::rename(&scratch, &folder)?;
+        sync_folder(&self.folder)?;
+        self.remove_others(&folder)?;
+        Ok((manifest.meta()?, folder))
+    }
+
+    fn remove_others(&self, keep: &Path) -> io::Result<()> {
+        for found in fs::read_dir(&self.folder)? {
+            let path = found?.path();
+            if path.is_dir() && path != keep {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the state by a snapshot. On an error before the ledger was exchanged nothing has changed.
+    pub async fn install(&self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<Opened> {
+        let (covers, folder) = snapshot.files().await?;
+        if covers.last_log_id != meta.last_log_id {
+            return Err(invalid(
+                "the snapshot's files are of another position than the snapshot",
+            ));
+        }
+        let checked = folder.clone();
+        let check = move || Manifest::read(&checked)?.verify(&checked);
+        tokio::task::spawn_blocking(check).await.map_err(io::Error::other)??;
+        let name = folder
+            .to_str()
+            .ok_or_else(|| invalid("the snapshot's folder has no name in UTF-8"))?;
+        write_synced(&self.folder, INSTALLING, name.as_bytes())?;
+        self.install_files(&covers, &folder).await
+    }
+
+    /// Goes on with an installation that was cut short; `None` when there was none.
+    pub async fn install_again(&self) -> io::Result<Option<Opened>> {
+        let folder = match fs::read_to_string(self.folder.join(INSTALLING)) {
+            Ok(name) => PathBuf::from(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        tracing::warn!("going on with the installation of a snapshot that was cut short");
+        let meta = Manifest::read(&folder)?.meta()?;
+        Ok(Some(self.install(&meta, SnapshotData::received(folder)).await?))
+    }
+
+    async fn install_files(&self, covers: &SnapshotMeta, folder: &Path) -> io::Result<Opened> {
+        let _pinned = self.pinned.lock().await;
+        let running = self.checkpoints.lock().await;
+        let mut rows = Vec::new();
+        let mut held = BufReader::with_capacity(256 * 1024, File::open(folder.join(ENTRIES))?);
+        while self.copy_held(&mut held, &mut rows).await? {}
+        let opened = self.store.ledger.install_blocking(&folder.join(LEDGER))?;
+        self.replace_held(&rows);
+        self.replace_uploads(&fs::read(folder.join(UPLOADS))?)?;
+        tables::put_membership(&self.store.ledger, &covers.last_membership);
+        let applied = AppliedState {
+            last: covers.last_log_id,
+            membership: covers.last_membership.clone(),
+        };
+        *self.checkpoints.applied.lock() = applied;
+        self.checkpoints.run_locked(&running).await?;
+        fs::remove_file(self.folder.join(INSTALLING))?;
+        sync_folder(&self.folder)?;
+        Ok(opened)
+    }
+
+    /// Writes the next held entries into this node's own log stream; says whether there may be more.
+    async fn copy_held(&self, held: &mut impl io::Read, rows: &mut Vec<(u64, Row)>) -> io::Result<bool> {
+        let mut bytes = 0;
+        let mut records: Vec<Record> = Vec::new();
+        let mut names: Vec<(u64, Leader)> = Vec::new();
+        while bytes < INSTALL_BYTES {
+            let Some((index, leader, payload)) = read_held(held)? else {
+                break;
+            };
+            bytes += payload.len();
+            records.push(space::copy_of(index, &leader, payload));
+            names.push((index, leader));
+        }
+        if records.is_empty() {
+            return Ok(false);
+        }
+        let positions = self
+            .store
+            .journal
+            .append(Stream::Log, records)
+            .await
+            .map_err(io::Error::other)?;
+        for ((index, leader), position) in names.into_iter().zip(positions) {
+            rows.push((
+                index,
+                Row {
+                    leader,
+                    position,
+                    copied: true,
+                },
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Holds what the snapshot's state names, so that pieces which come later are not taken for orphans.
+    fn replace_uploads(&self, names: &[u8]) -> io::Result<()> {
+        let (names, rest) = names.as_chunks::<16>();
+        if !rest.is_empty() {
+            return Err(invalid("a list of uploads that cannot be read"));
+        }
+        let theirs: BTreeSet<u128> = names.iter().map(|name| u128::from_be_bytes(*name)).collect();
+        for upload in held_uploads(&self.store.ledger) {
+            if !theirs.contains(&upload) {
+                self.bodies.hold(Hold::ReleaseUpload(UploadId(upload)));
+            }
+        }
+        for upload in theirs {
+            self.bodies.hold(Hold::Upload(UploadId(upload)));
+        }
+        Ok(())
+    }
+
+    fn replace_held(&self, rows: &[(u64, Row)]) {
+        let mut before = Vec::new();
+        tables::rows(&self.store.ledger, tables::HELD, None, &mut |index, row| {
+            before.push((index, row));
+            true
+        });
+        for (index, row) in before {
+            self.space.set(&self.store.ledger, index, Some(row), None);
+        }
+        for (index, row) in rows {
+            self.space.set(&self.store.ledger, *index, None, Some(*row));
+        }
+    }
+}
+
+/// Uploads that state holds.
+fn held_uploads(ledger: &Ledger) -> Vec<u128> {
+    let mut found = Vec::new();
+    ledger.scan(
+        crate::bodies::HELD_UPLOADS,
+        Bound::Unbounded,
+        Bound::Unbounded,
+        &mut |key, _| {
+            found.push(u128::from_be_bytes(
+                key.try_into().expect("uploads are keyed by sixteen bytes"),
+            ));
+            true
+        },
+    );
+    found
+}
+
+fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Result<Manifest> {
+    remove_if_there(scratch)?;
+    // The copy is opened as a ledger of its own, to read the local tables as of the copy.
+    let generation = scratch.join("copy/generation-1");
+    fs::create_dir_all(&generation)?;
+    let data = generation.join("data.mdb");
+    store.ledger.copy_blocking(&data)?;
+    let (copy, opened) = Ledger::open(&scratch.join("copy"), map_bytes_max)?;
+    let held_entries = write_held(store, &copy, scratch)?;
+    let uploads: Vec<u8> = held_uploads(&copy).into_iter().flat_map(u128::to_be_bytes).collect();
+    write_synced(scratch, UPLOADS, &uploads)?;
+    let meta = tables::meta(&copy).map_err(invalid)?;
+    drop(copy);
+    fs::rename(&data, scratch.join(LEDGER))?;
+    fs::remove_dir_all(scratch.join("copy"))?;
+    let files = vec![
+        file_info(scratch, LEDGER)?,
+        file_info(scratch, ENTRIES)?,
+        file_info(scratch, UPLOADS)?,
+    ];
+    let membership = hex::encode(tables::encode_stored_membership(&meta.membership));
+    let applied = opened.applied;
+    let manifest = Manifest {
+        format: FORMAT,
+        applied,
+        membership,
+        held_entries,
+        files,
+    };
+    write_synced(
+        scratch,
+        MANIFEST,
+        &serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)?,
+    )?;
+    Ok(manifest)
+}
+
+fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<u64> {
+    let mut file = BufWriter::with_capacity(256 * 1024, File::create(scratch.join(ENTRIES))?);
+    let mut count = 0;
+    let mut result = Ok(());
+    tables::rows(copy, tables::HELD, None, &mut |index, row| {
+        let read = store.journal.read_blocking(Stream::Log, row.position, row.key(index));
+        let written = read.map_err(io::Error::other).and_then(|payload| {
+            let mut header = [0; ENTRY_HEADER_BYTES];
+            header[0..8].copy_from_slice(&index.to_le_bytes());
+            header[8..16].copy_from_slice(&row.leader.term.to_le_bytes());
+            header[16..24].copy_from_slice(&row.leader.node_id.to_le_bytes());
+            header[24..28].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+            file.write_all(&header)?;
+            file.write_all(&payload)
+        });
+        count += 1;
+        result = written;
+        result.is_ok()
+    });
+    result?;
+    let file = file.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    Ok(count)
+}
+
+/// The next held entry, checked to be one; `None` at the end.
+fn read_held(from: &mut impl io::Read) -> io::Result<Option<(u64, Leader, Bytes)>> {
+    let mut header = [0; ENTRY_HEADER_BYTES];
+    let mut first = [0; 1];
+    if from.read(&mut first)? == 0 {
+        return Ok(None);
+    }
+    header[0] = first[0];
+    from.read_exact(&mut header[1..])?;
+    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let (index, leader) = (
+        number(0),
+        Leader {
+            term: number(8),
+            node_id: number(16),
+        },
+    );
+    let length = u32::from_le_bytes(header[24..28].try_into().expect("four bytes")) as usize;
+    if length > crate::journal::RECORD_BYTES_MAX {
+        return Err(invalid("a held entry of the snapshot is longer than a record"));
+    }
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload)?;
+    let payload = Bytes::from(payload);
+    let key = record::entry_key(record::KIND_HELD, &leader, index);
+    record::decode_entry(&key, &payload).map_err(invalid)?;
+    Ok(Some((index, leader, payload)))
+}
+
+/// Builds snapshots for openraft.
+pub struct SnapshotBuilder(pub Arc<Snapshots>);
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        let checkpoint: Checkpoint = self.0.checkpoints.for_snapshot().await?;
+        let snapshot = SnapshotData(Source::Here(self.0.clone()));
+        let meta = checkpoint.meta();
+        Ok(openraft::Snapshot { meta, snapshot })
+    }
+}
+
+/// Where a snapshot ends.
+pub fn position(opened: &Opened) -> Option<LogId> {
+    opened.applied.map(|(term, node, index)| log_id(term, node, index))
+}
