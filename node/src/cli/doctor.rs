@@ -1,0 +1,212 @@
+//! `vertebra doctor`: one line a check, with what to do. It changes nothing but a file of its own that it removes again.
+
+mod certificates;
+mod host;
+#[cfg(test)]
+mod tests;
+
+use super::client::{Door, Target};
+use super::sandbox::stored_config;
+use super::{CliError, print};
+use crate::config::{Config, FILE_DEFAULT, Secret};
+use serde::Serialize;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    verdict: Verdict,
+    /// What was looked at.
+    about: String,
+    /// What was found.
+    found: String,
+    /// What to do; empty when all is well.
+    advice: String,
+}
+
+impl Line {
+    fn ok(about: &str, found: impl Into<String>) -> Line {
+        Line {
+            verdict: Verdict::Ok,
+            about: about.to_owned(),
+            found: found.into(),
+            advice: String::new(),
+        }
+    }
+
+    fn warn(about: &str, found: impl Into<String>, advice: impl Into<String>) -> Line {
+        Line {
+            verdict: Verdict::Warn,
+            about: about.to_owned(),
+            found: found.into(),
+            advice: advice.into(),
+        }
+    }
+
+    fn fail(about: &str, found: impl Into<String>, advice: impl Into<String>) -> Line {
+        Line {
+            verdict: Verdict::Fail,
+            about: about.to_owned(),
+            found: found.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, CliError> {
+    let mut lines = host::lines();
+    match config(&args.target) {
+        Ok(config) => {
+            let file = config
+                .file
+                .as_ref()
+                .map_or_else(|| "the sandbox's".to_owned(), |file| file.display().to_string());
+            lines.push(Line::ok("configuration", file));
+            lines.extend(host::storage(&config.node.data, config.journal.reserve_bytes));
+            lines.extend(certificates::lines(&config, crate::base::Clock::default().now().ms()));
+            lines.extend(secrets(&config));
+            lines.extend(listening(&config));
+        }
+        Err(error) => lines.push(Line::fail(
+            "configuration",
+            error.to_string(),
+            "correct it; `vertebra config check FILE` shows every problem",
+        )),
+    }
+    lines.push(Line::ok(
+        "Redis",
+        "not configured: read nonces and rate limits are kept by this node alone",
+    ));
+    lines.push(Line::ok(
+        "RabbitMQ",
+        "not configured: events go to nobody, messages are not affected",
+    ));
+    match args.json {
+        true => print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&lines).expect("lines have a JSON form")
+        )),
+        false => print(&render(&lines)),
+    }
+    Ok(u8::from(lines.iter().any(|line| line.verdict == Verdict::Fail)))
+}
+
+fn config(target: &Target) -> Result<Config, CliError> {
+    match (&target.sandbox, &target.config) {
+        (Some(folder), _) => stored_config(folder),
+        (None, Some(file)) => Ok(Config::read(file)?),
+        (None, None) => Ok(Config::read(Path::new(FILE_DEFAULT))?),
+    }
+}
+
+fn render(lines: &[Line]) -> String {
+    let width = lines.iter().map(|line| line.about.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for line in lines {
+        let verdict = match line.verdict {
+            Verdict::Ok => "OK  ",
+            Verdict::Warn => "WARN",
+            Verdict::Fail => "FAIL",
+        };
+        let found = line.found.replace('\n', &format!("\n{:1$}", "", width + 8));
+        text.push_str(&format!("{verdict}  {:<width$}  {found}\n", line.about));
+        if !line.advice.is_empty() {
+            text.push_str(&format!("      {:<width$}  → {}\n", "", line.advice));
+        }
+    }
+    let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
+    text.push_str(&format!(
+        "\n{} failed, {} warnings\n",
+        count(Verdict::Fail),
+        count(Verdict::Warn)
+    ));
+    text
+}
+
+/// Secrets can be read and are not open to everybody.
+fn secrets(config: &Config) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let keys = [
+        ("mesh.shared_key", Some(&config.mesh.shared_key)),
+        ("mesh.previous_shared_key", config.mesh.previous_shared_key.as_ref()),
+    ];
+    for (key, file) in keys.into_iter().filter_map(|(key, file)| file.map(|file| (key, file))) {
+        lines.push(match Secret::read(file) {
+            Ok(_) => open_to_others(key, file),
+            Err(error) => Line::fail(key, error.to_string(), "put the key there, readable by the node alone"),
+        });
+    }
+    lines.push(open_to_others("tls.key", &config.tls.key));
+    lines
+}
+
+fn open_to_others(key: &str, file: &Path) -> Line {
+    match std::fs::metadata(file) {
+        Ok(m) if m.mode() & 0o007 != 0 => {
+            let found = format!(
+                "{} may be used by everybody on this host (mode {:o})",
+                file.display(),
+                m.mode() & 0o777
+            );
+            Line::warn(key, found, format!("chmod o-rwx {}", file.display()))
+        }
+        Ok(_) => Line::ok(key, "readable, closed to others"),
+        Err(cause) => Line::fail(key, format!("{}: {cause}", file.display()), "put the file there"),
+    }
+}
+
+/// The node runs, or its addresses are free.
+fn listening(config: &Config) -> Vec<Line> {
+    let door = Door::Socket(config.admin.socket.clone());
+    if door.ask("GET", "/health/live", b"", Duration::from_secs(5)).is_ok() {
+        return vec![Line::ok("node", format!("runs; it answers at {door}"))];
+    }
+    let mut lines = vec![Line::ok("node", "does not run (or this user may not use its socket)")];
+    for (key, address) in [
+        ("http.listen", config.http.listen),
+        ("admin.listen", config.admin.listen),
+    ] {
+        lines.push(match TcpListener::bind(address) {
+            Ok(_) => Line::ok(key, format!("{address} is free")),
+            Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {
+                let advice = format!(
+                    "stop what listens there (`ss -ltnp sport = :{}`), or change {key}",
+                    address.port()
+                );
+                Line::fail(key, format!("{address} is in use"), advice)
+            }
+            Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => Line::warn(
+                key,
+                format!("{address} may not be bound by this user"),
+                "let systemd pass the socket in (ListenStream=), or run doctor as the node's user",
+            ),
+            Err(cause) => Line::fail(
+                key,
+                format!("{address}: {cause}"),
+                format!("give an address of this host in {key}"),
+            ),
+        });
+    }
+    lines
+}

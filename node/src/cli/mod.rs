@@ -1,0 +1,215 @@
+//! The command line: parse, call, print, exit. It knows people and scripts, never how a thing is stored.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration. `status` says more: 0 healthy, 10 degraded, 20 cannot
+//! write (or not running).
+
+mod certificates;
+mod client;
+mod directory;
+mod doctor;
+mod sandbox;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+mod token;
+mod trace;
+mod verify;
+
+use crate::config::{Config, ConfigError, FILE_DEFAULT};
+use crate::node;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  failed\n  2  wrong usage or configuration\n  \
+                          10, 20  status only: degraded, cannot write";
+
+/// A node of the spine: messages that are acknowledged are never lost.
+#[derive(Parser, Debug)]
+#[command(name = "vertebra", version, about, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// A cluster of one with throw-away certificates and test mailboxes, ready in a second
+    #[command(after_help = "Examples:\n  vertebra sandbox --data ./box\n  \
+                            vertebra sandbox --data /tmp/box --listen 127.0.0.1:0   # a free port, told in sandbox.json")]
+    Sandbox(sandbox::Args),
+    /// The daemon, as systemd starts it (Type=notify)
+    #[command(after_help = "Example:\n  vertebra node --config /etc/vertebra/vertebra.toml")]
+    Node {
+        /// Configuration file
+        #[arg(long, default_value = FILE_DEFAULT)]
+        config: PathBuf,
+    },
+    /// Look at a configuration file
+    #[command(
+        subcommand,
+        after_help = "Example:\n  vertebra config check /etc/vertebra/vertebra.toml"
+    )]
+    Config(ConfigCommand),
+    /// How the cluster is doing, as a table
+    #[command(
+        after_help = "Examples:\n  vertebra status\n  vertebra status --sandbox ./box --watch\n  \
+                            vertebra status --json | jq .members[0].lag\n  vertebra status --exit-when-healthy   # in \
+                            scripts, after a start\n\nExit codes: 0 healthy, 10 degraded, 20 cannot write or not running"
+    )]
+    Status(status::Args),
+    /// Check this host and this node, and say what to do
+    #[command(
+        after_help = "Examples:\n  vertebra doctor\n  vertebra doctor --config ./vertebra.toml\n\n\
+                            Exit codes: 0 nothing failed (warnings may be there), 1 something failed"
+    )]
+    Doctor(doctor::Args),
+    /// Prove that what is stored is whole: checksums, audit chain, ledger against journal
+    #[command(
+        after_help = "Examples:\n  vertebra verify\n  vertebra verify --deep --sandbox ./box   # reads every body \
+                            back\n\nAsks the running node; on a stopped one it reads the data folder itself."
+    )]
+    Verify(verify::Args),
+    /// Mailboxes: add, change, list, show, disable, make a token
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra mailbox list\n  vertebra mailbox add X26CLINIC --ods X26 --password-file ./password"
+    )]
+    Mailbox(directory::MailboxCommand),
+    /// Workflows: who may send and receive what
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra workflow list\n  vertebra workflow add GP_RESULTS --sender X26LAB --receiver X26GP1"
+    )]
+    Workflow(directory::WorkflowCommand),
+    /// The life of one message or request: what happened, who did it, when
+    #[command(
+        after_help = "Examples:\n  vertebra trace 20261122150405123456_00002A\n  vertebra trace 4f1c00a2b7d90e13 \
+                            --sandbox ./box"
+    )]
+    Trace(trace::Args),
+    /// Completions for a shell, on standard output
+    #[command(
+        after_help = "Examples:\n  vertebra completions bash > /etc/bash_completion.d/vertebra\n  \
+                            vertebra completions fish > ~/.config/fish/completions/vertebra.fish"
+    )]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Parse, validate, print the effective configuration (paths of secrets, never values)
+    #[command(after_help = "Example:\n  vertebra config check /etc/vertebra/vertebra.toml\n\n\
+                            Exit codes: 0 valid, 2 not: every problem with file, line, key and what to do")]
+    Check {
+        /// Configuration file
+        #[arg(default_value = FILE_DEFAULT)]
+        file: PathBuf,
+    },
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// Exit 2: the configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// Exit 2: how it was called.
+    #[error("{0}")]
+    Usage(String),
+    /// Exit 1: nobody listens at the operator's door.
+    #[error(
+        "the node does not run, or not here: {door}: {cause}\nStart it (`vertebra node`, `vertebra sandbox`), or say where it is with --socket, --config or --sandbox."
+    )]
+    NotRunning {
+        /// Where it was looked for.
+        door: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// Exit 1: the node refused; its own sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// Exit 1: anything else, as a sentence.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn exit(&self) -> u8 {
+        match self {
+            CliError::Config(_) | CliError::Usage(_) => 2,
+            CliError::NotRunning { .. } | CliError::Refused(_) | CliError::Failed(_) => 1,
+        }
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse(); // wrong usage: exit 2, --help and --version: exit 0
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("vertebra: {error}");
+            ExitCode::from(error.exit())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Sandbox(args) => sandbox::run(&args),
+        Command::Node { config } => run_node(Config::read(&config)?),
+        Command::Config(ConfigCommand::Check { file }) => {
+            let config = Config::read(&file)?;
+            node::check(&config).map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?;
+            print(&config.effective());
+            Ok(0)
+        }
+        Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Mailbox(command) => directory::run_mailbox(command),
+        Command::Workflow(command) => directory::run_workflow(command),
+        Command::Trace(args) => trace::run(&args),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            let shell = match shell {
+                Shell::Bash => clap_complete::Shell::Bash,
+                Shell::Zsh => clap_complete::Shell::Zsh,
+                Shell::Fish => clap_complete::Shell::Fish,
+            };
+            clap_complete::generate(shell, &mut Cli::command(), "vertebra", &mut out);
+            print(&String::from_utf8_lossy(&out));
+            Ok(0)
+        }
+    }
+}
+
+fn run_node(config: Config) -> Result<u8, CliError> {
+    match node::run(config, node::Mode::Node) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            tracing::error!(%error, "the node ended");
+            Err(CliError::Failed(error.to_string()))
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

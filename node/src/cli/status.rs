@@ -1,0 +1,152 @@
+//! `vertebra status`
+
+use super::client::{Door, Target};
+use super::table::{grouped, micros, span, table};
+use super::{CliError, print};
+use crate::admin::status::{State, Status, bytes_text};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON (fields are only ever added)
+    #[arg(long)]
+    json: bool,
+    /// Show it again every two seconds
+    #[arg(long, conflicts_with = "exit_when_healthy")]
+    watch: bool,
+    /// Wait until healthy, then exit 0
+    #[arg(long)]
+    exit_when_healthy: bool,
+    /// How long --exit-when-healthy waits
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+}
+
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+const WAIT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The exit code of a state.
+pub(super) fn exit_code(state: State) -> u8 {
+    match state {
+        State::Healthy => 0,
+        State::Degraded => 10,
+        State::CannotWrite => 20,
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, CliError> {
+    if args.exit_when_healthy {
+        return wait(args);
+    }
+    loop {
+        let answer = args.target.door().and_then(|door| fetch(&door));
+        if args.watch && std::io::stdout().is_terminal() {
+            print("\x1b[H\x1b[2J");
+        }
+        let code = show(args, answer)?;
+        if !args.watch {
+            return Ok(code);
+        }
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+fn fetch(door: &Door) -> Result<Status, CliError> {
+    door.json("GET", "/admin/status", b"")
+}
+
+/// Prints; a node that does not run cannot write, which is an answer too.
+fn show(args: &Args, answer: Result<Status, CliError>) -> Result<u8, CliError> {
+    match answer {
+        Ok(status) => {
+            match args.json {
+                true => {
+                    let text = serde_json::to_string_pretty(&status).expect("a status has a JSON form");
+                    print(&format!("{text}\n"));
+                }
+                false => print(&render(&status)),
+            }
+            Ok(exit_code(status.state))
+        }
+        Err(error @ CliError::NotRunning { .. }) => {
+            eprintln!("vertebra: {error}");
+            Ok(20)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn wait(args: &Args) -> Result<u8, CliError> {
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    loop {
+        let answer = args.target.door().and_then(|door| fetch(&door));
+        let healthy = matches!(&answer, Ok(status) if status.state == State::Healthy);
+        if healthy || Instant::now() >= deadline {
+            return show(args, answer);
+        }
+        match answer {
+            Ok(_) | Err(CliError::NotRunning { .. } | CliError::Failed(_)) => {}
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(WAIT_INTERVAL);
+    }
+}
+
+/// The table.
+pub(super) fn render(status: &Status) -> String {
+    let state = match status.state {
+        State::Healthy => "healthy",
+        State::Degraded => "degraded",
+        State::CannotWrite => "CANNOT WRITE",
+    };
+    let mut text = format!("{state}   {}   {}\n", status.url, super::table::moment(&status.now));
+    for reason in &status.reasons {
+        text.push_str(&format!("  ! {reason}\n"));
+    }
+    text.push('\n');
+    let rows: Vec<Vec<String>> = status
+        .members
+        .iter()
+        .map(|m| {
+            vec![
+                format!("{} ({})", m.name, m.id),
+                m.site.clone(),
+                m.role.clone(),
+                grouped(m.applied),
+                grouped(m.lag),
+                format!("{} (mean {})", micros(m.fsync_us), micros(m.fsync_us_mean)),
+                format!("{} of {}", bytes_text(m.disk_free_bytes), bytes_text(m.disk_bytes)),
+                m.certificate_days
+                    .map_or_else(|| "unreadable".to_owned(), |days| format!("{} days", days)),
+                m.release.clone(),
+            ]
+        })
+        .collect();
+    let headers = [
+        "NODE",
+        "SITE",
+        "ROLE",
+        "APPLIED",
+        "LAG",
+        "FSYNC",
+        "DISK FREE",
+        "CERTIFICATE",
+        "RELEASE",
+    ];
+    text.push_str(&table(&headers, &rows));
+    let oldest = if status.waiting == 0 {
+        String::new()
+    } else {
+        format!(", the oldest for {}", span(status.oldest_seconds))
+    };
+    text.push_str(&format!(
+        "\n{} mailboxes, {} messages waiting{oldest}; {} audit entries\n",
+        grouped(status.mailboxes),
+        grouped(status.waiting),
+        grouped(status.audit_entries)
+    ));
+    text
+}

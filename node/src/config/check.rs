@@ -1,0 +1,370 @@
+//! What a configuration must be: ranges, paths, and where in the file a problem stands.
+
+use super::{Config, Problem};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// `sun_path` holds 108 bytes, the last of them 0.
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+
+/// One number of the configuration with what it may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// `http.connections_max`, say.
+    pub key: &'static str,
+    /// As configured.
+    pub value: u64,
+    /// `bytes`, `ms`, `seconds` or empty for a count.
+    pub unit: &'static str,
+    /// Smallest and largest value.
+    pub range: RangeInclusive<u64>,
+}
+
+fn n(key: &'static str, value: u64, unit: &'static str, range: RangeInclusive<u64>) -> Number {
+    Number {
+        key,
+        value,
+        unit,
+        range,
+    }
+}
+
+/// Every number of the configuration: checked against these ranges, and shown with them.
+pub fn numbers(c: &Config) -> Vec<Number> {
+    let others = vec![
+        n("node.id", c.node.id, "", 1..=1_000_000),
+        n("tls.reload_ms", c.tls.reload_ms, "ms", 100..=3_600_000),
+        n("mesh.sweep_ms", c.mesh.sweep_ms, "ms", 100..=3_600_000),
+    ];
+    [others, front_door(c), stores(c)].concat()
+}
+
+fn front_door(c: &Config) -> Vec<Number> {
+    vec![
+        n("http.reactors", c.http.reactors, "", 0..=256),
+        n("http.connections_max", c.http.connections_max, "", 1..=1_000_000),
+        n(
+            "http.connections_per_address_max",
+            c.http.connections_per_address_max,
+            "",
+            1..=1_000_000,
+        ),
+        n("http.requests_max", c.http.requests_max, "", 1..=1_000_000),
+        n(
+            "http.requests_bytes_max",
+            c.http.requests_bytes_max,
+            "bytes",
+            MIB..=64 * GIB,
+        ),
+        n("http.streams_max", c.http.streams_max, "", 1..=1_000),
+        n("http.streams_reset_max", c.http.streams_reset_max, "", 1..=10_000),
+        n(
+            "http.header_bytes_max",
+            c.http.header_bytes_max,
+            "bytes",
+            1_024..=61_440,
+        ),
+        n("http.headers_max", c.http.headers_max, "", 16..=1_000),
+        n("http.body_bytes_max", c.http.body_bytes_max, "bytes", 1_024..=100 * MIB),
+        n("http.handshake_ms_max", c.http.handshake_ms_max, "ms", 100..=120_000),
+        n("http.header_ms_max", c.http.header_ms_max, "ms", 100..=120_000),
+        n(
+            "http.body_progress_ms_max",
+            c.http.body_progress_ms_max,
+            "ms",
+            100..=600_000,
+        ),
+        n(
+            "http.write_progress_ms_max",
+            c.http.write_progress_ms_max,
+            "ms",
+            100..=600_000,
+        ),
+        n("http.progress_bytes_min", c.http.progress_bytes_min, "bytes", 1..=MIB),
+        n("http.idle_ms_max", c.http.idle_ms_max, "ms", 100..=3_600_000),
+        n("http.ping_ms", c.http.ping_ms, "ms", 100..=600_000),
+        n("http.shutdown_ms_max", c.http.shutdown_ms_max, "ms", 0..=600_000),
+        n(
+            "http.retry_after_seconds",
+            c.http.retry_after_seconds,
+            "seconds",
+            1..=3_600,
+        ),
+    ]
+}
+
+fn stores(c: &Config) -> Vec<Number> {
+    vec![
+        n(
+            "journal.log_segment_bytes",
+            c.journal.log_segment_bytes,
+            "bytes",
+            MIB..=GIB,
+        ),
+        n(
+            "journal.bodies_segment_bytes",
+            c.journal.bodies_segment_bytes,
+            "bytes",
+            MIB..=GIB,
+        ),
+        n(
+            "journal.audit_segment_bytes",
+            c.journal.audit_segment_bytes,
+            "bytes",
+            MIB..=GIB,
+        ),
+        n(
+            "journal.reserve_bytes",
+            c.journal.reserve_bytes,
+            "bytes",
+            16 * MIB..=1024 * GIB,
+        ),
+        n(
+            "journal.queue_bytes_max",
+            c.journal.queue_bytes_max,
+            "bytes",
+            MIB..=4 * GIB,
+        ),
+        n(
+            "journal.reclaim_bytes_per_second",
+            c.journal.reclaim_bytes_per_second,
+            "bytes",
+            MIB..=GIB,
+        ),
+        n(
+            "ledger.map_bytes_max",
+            c.ledger.map_bytes_max,
+            "bytes",
+            64 * MIB..=16 * 1024 * GIB,
+        ),
+        n(
+            "ledger.checkpoint_bytes",
+            c.ledger.checkpoint_bytes,
+            "bytes",
+            MIB..=4 * GIB,
+        ),
+        n("ledger.checkpoint_ms", c.ledger.checkpoint_ms, "ms", 100..=3_600_000),
+        n("log.propose_timeout_ms", c.log.propose_timeout_ms, "ms", 100..=600_000),
+        n("log.queue_bytes_max", c.log.queue_bytes_max, "bytes", MIB..=4 * GIB),
+        n(
+            "log.clock_jump_ms_max",
+            c.log.clock_jump_ms_max,
+            "ms",
+            1_000..=86_400_000,
+        ),
+    ]
+}
+
+/// Whether `text` may name a node or a site.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+fn problem(key: &str, what: impl Into<String>) -> Problem {
+    Problem {
+        line: None,
+        key: key.to_owned(),
+        what: what.into(),
+    }
+}
+
+/// Everything about the values that is wrong.
+pub(super) fn values(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for number in numbers(config) {
+        let (min, max) = (*number.range.start(), *number.range.end());
+        if !number.range.contains(&number.value) {
+            let unit = if number.unit.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", number.unit)
+            };
+            let what = format!("{} is out of range; set {min} to {max}{unit}", number.value);
+            problems.push(problem(number.key, what));
+        } else if number.key.ends_with("_segment_bytes") && number.value % 4_096 != 0 {
+            let what = format!(
+                "{} is not a multiple of 4096, the journal's block; round it up",
+                number.value
+            );
+            problems.push(problem(number.key, what));
+        }
+    }
+    for (key, name) in [("node.name", &config.node.name), ("node.site", &config.node.site)] {
+        if !is_name(name) {
+            problems.push(problem(key, "must be 1 to 63 letters, digits, '-' or '.'"));
+        }
+    }
+    if !config.admin.listen.ip().is_loopback() {
+        let what = format!(
+            "{} is not a loopback address; use 127.0.0.1:PORT or [::1]:PORT",
+            config.admin.listen
+        );
+        problems.push(problem("admin.listen", what));
+    }
+    if config.admin.listen == config.http.listen && config.admin.listen.port() != 0 {
+        problems.push(problem(
+            "admin.listen",
+            "is the address of http.listen too; give each its own port",
+        ));
+    }
+    let socket_bytes = config.admin.socket.as_os_str().len();
+    if socket_bytes > SOCKET_PATH_BYTES_MAX {
+        let what = format!("the path is {socket_bytes} bytes, a Unix socket takes {SOCKET_PATH_BYTES_MAX}; shorten it");
+        problems.push(problem("admin.socket", what));
+    }
+    problems.extend(files(config));
+    problems
+}
+
+/// Files that must be there: certificates and secrets.
+fn files(config: &Config) -> Vec<Problem> {
+    let mut wanted: Vec<(&str, &Path)> = vec![
+        ("tls.certificate", &config.tls.certificate),
+        ("tls.key", &config.tls.key),
+        ("tls.client_ca", &config.tls.client_ca),
+        ("mesh.shared_key", &config.mesh.shared_key),
+    ];
+    wanted.extend(config.tls.crl.iter().map(|path| ("tls.crl", path.as_path())));
+    wanted.extend(
+        config
+            .mesh
+            .previous_shared_key
+            .iter()
+            .map(|path| ("mesh.previous_shared_key", path.as_path())),
+    );
+    let mut problems = Vec::new();
+    for (key, path) in wanted {
+        if path.starts_with("$CREDENTIALS_DIRECTORY") || path.as_os_str().is_empty() {
+            continue; // named once already, by `resolve`
+        }
+        let why = match std::fs::File::open(path).and_then(|f| f.metadata()) {
+            Err(e) => e.to_string(),
+            Ok(m) if !m.is_file() => "it is not a file".to_owned(),
+            Ok(m) if m.len() == 0 => "it is empty".to_owned(),
+            Ok(_) => continue,
+        };
+        // Without the path: somebody may have written a secret where a path belongs.
+        let what = format!("the file it names cannot be used ({why}); put it there and let the node read it");
+        problems.push(problem(key, what));
+    }
+    problems
+}
+
+/// Makes every path whole; says which cannot be.
+pub(super) fn resolve(config: &mut Config, base: &Path, credentials: Option<&Path>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut each = |key: &str, path: &mut PathBuf| {
+        if let Ok(rest) = path.strip_prefix("$CREDENTIALS_DIRECTORY") {
+            match credentials {
+                Some(folder) => *path = folder.join(rest),
+                None => problems.push(problem(
+                    key,
+                    "names $CREDENTIALS_DIRECTORY, which is not set; run under systemd with LoadCredential=, or give a path",
+                )),
+            }
+        } else if path.as_os_str().is_empty() {
+            problems.push(problem(key, "is empty; give a path"));
+        } else if path.is_relative() {
+            *path = base.join(&*path);
+        }
+    };
+    each("node.data", &mut config.node.data);
+    each("admin.socket", &mut config.admin.socket);
+    each("tls.certificate", &mut config.tls.certificate);
+    each("tls.key", &mut config.tls.key);
+    each("tls.client_ca", &mut config.tls.client_ca);
+    each("mesh.shared_key", &mut config.mesh.shared_key);
+    config.tls.crl.iter_mut().for_each(|path| each("tls.crl", path));
+    config
+        .mesh
+        .previous_shared_key
+        .iter_mut()
+        .for_each(|path| each("mesh.previous_shared_key", path));
+    problems
+}
+
+/// The problem that a parser's refusal tells, with the key it stands at. The file's values are not repeated: a line may
+/// hold a secret that somebody wrote where a path belongs.
+pub(super) fn shape(text: &str, error: &toml::de::Error) -> Problem {
+    let start = error.span().map_or(0, |span| span.start);
+    let (line, section, key) = place(text, start);
+    let message = error.message();
+    let named = message.split('`').nth(1).unwrap_or_default();
+    let whole_section = section == named || matches!(named, "tls" | "mesh");
+    let join = |key: &str| {
+        if section.is_empty() || whole_section {
+            key.to_owned()
+        } else {
+            format!("{section}.{key}")
+        }
+    };
+    let (key, what) = if message.starts_with("unknown field") {
+        let expected = message.split_once(", ").map_or("", |(_, rest)| rest);
+        (
+            join(named),
+            format!("there is no such key ({expected}); remove it or correct its name"),
+        )
+    } else if message.starts_with("missing field") {
+        let what = if whole_section {
+            "the section is missing; add it"
+        } else {
+            "is missing; add it"
+        };
+        (join(named), what.to_owned())
+    } else if let Some((_, expected)) = message.rsplit_once(", expected ") {
+        (
+            key.map_or_else(|| section.clone(), join),
+            format!("has the wrong type or value; give {expected}"),
+        )
+    } else {
+        let lines: Vec<&str> = message.lines().collect();
+        (
+            key.map_or_else(|| section.clone(), join),
+            format!("is not valid here ({}); correct it", lines.join("; ")),
+        )
+    };
+    Problem {
+        line: Some(line),
+        key,
+        what,
+    }
+}
+
+/// Line (from 1), section and key at a byte offset.
+fn place(text: &str, offset: usize) -> (usize, String, Option<&str>) {
+    let mut section = String::new();
+    let mut start = 0;
+    for (n, line) in text.split('\n').enumerate() {
+        let trimmed = line.trim();
+        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = name.trim().to_owned();
+        }
+        if offset <= start + line.len() {
+            let key = line
+                .split_once('=')
+                .map(|(key, _)| key.trim())
+                .filter(|key| !key.starts_with('#'));
+            return (n + 1, section, key);
+        }
+        start += line.len() + 1;
+    }
+    (text.lines().count().max(1), section, None)
+}
+
+/// The line of a key, or of its section where the key is a default.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let (section, name) = key.split_once('.')?;
+    let table = document.get_ref().get(section)?;
+    let span = match table.get_ref().as_table().and_then(|t| t.get(name)) {
+        Some(value) => value.span(),
+        None => table.span(),
+    };
+    Some(text[..span.start.min(text.len())].matches('\n').count() + 1)
+}

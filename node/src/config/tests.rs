@@ -1,0 +1,303 @@
+use super::*;
+use std::fs;
+
+/// A folder with every file the smallest configuration names.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("vertebra-config-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("the temporary folder is writable");
+        for file in ["server.pem", "server.key", "ca.pem", "shared.key"] {
+            fs::write(path.join(file), "PLANTED-SECRET\n").expect("just made");
+        }
+        Folder(path)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, &self.0.join("vertebra.toml"), None)
+    }
+
+    /// The smallest configuration with `change` appended to a section.
+    fn with(&self, section: &str, change: &str) -> Result<Config, ConfigError> {
+        self.parse(&with(section, change))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const SMALLEST: &str = "[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n\n\
+                        [mesh]\nshared_key = \"shared.key\"\n";
+
+fn with(section: &str, change: &str) -> String {
+    match SMALLEST.contains(&format!("[{section}]")) {
+        true => SMALLEST.replace(&format!("[{section}]\n"), &format!("[{section}]\n{change}\n")),
+        false => format!("{SMALLEST}\n[{section}]\n{change}\n"),
+    }
+}
+
+/// The one problem of a refused configuration.
+fn refused(result: Result<Config, ConfigError>) -> Problem {
+    let error = result.expect_err("must be refused");
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert!(error.to_string().contains("vertebra.toml"), "{error}");
+    assert!(!error.to_string().contains("PLANTED"), "{error}");
+    error.problems[0].clone()
+}
+
+#[test]
+fn the_smallest_configuration_is_taken_and_its_paths_are_whole() {
+    let folder = Folder::new("smallest");
+    let config = folder.parse(SMALLEST).expect("valid");
+    assert_eq!(config.tls.key, folder.0.join("server.key"));
+    assert_eq!(config.mesh.shared_key, folder.0.join("shared.key"));
+    assert!(config.mesh.restrict_workflows && config.tls.require_client_certificate);
+    assert!(config.http.reactors >= 1, "0 became the number of cores");
+}
+
+#[test]
+fn the_effective_configuration_reads_back_as_itself_and_holds_no_secret() {
+    let folder = Folder::new("effective");
+    let config = folder
+        .parse(&with("logging", "format = \"json\"\nlevel = \"debug\""))
+        .expect("valid");
+    let text = config.effective();
+    assert!(text.contains("# bytes, 1024 to 61440"), "{text}");
+    assert!(!text.contains("PLANTED"));
+    assert_eq!(folder.parse(&text).expect("its own output"), config);
+    for number in numbers(&config) {
+        let (section, key) = number.key.split_once('.').expect("section.key");
+        assert!(
+            text.contains(&format!("[{section}]")) && text.contains(&format!("{key} = ")),
+            "{}",
+            number.key
+        );
+    }
+}
+
+#[test]
+fn every_number_is_refused_one_below_and_one_above_its_range() {
+    let folder = Folder::new("numbers");
+    let config = folder.parse(SMALLEST).expect("valid");
+    for number in numbers(&config) {
+        let (section, key) = number.key.split_once('.').expect("section.key");
+        let mut outside = vec![number.range.end() + 1];
+        outside.extend(number.range.start().checked_sub(1));
+        for value in outside {
+            let problem = refused(folder.with(section, &format!("{key} = {value}")));
+            assert_eq!(problem.key, number.key);
+            assert!(
+                problem.what.contains(&number.range.end().to_string()),
+                "{}",
+                problem.what
+            );
+            assert!(problem.line.is_some());
+        }
+        for value in [number.range.start(), number.range.end()] {
+            folder.with(section, &format!("{key} = {value}")).expect("at the bound");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_in_any_section_is_named_with_its_line() {
+    let folder = Folder::new("unknown");
+    for section in [
+        "node", "http", "tls", "admin", "mesh", "journal", "ledger", "log", "logging",
+    ] {
+        let text = with(section, "lisen = 1");
+        let problem = refused(folder.parse(&text));
+        assert_eq!(problem.key, format!("{section}.lisen"));
+        let line = text.lines().position(|l| l.starts_with("lisen")).expect("just written") + 1;
+        assert_eq!(problem.line, Some(line));
+    }
+    let problem = refused(folder.parse(&format!("{SMALLEST}\n[htttp]\nlisten = \"127.0.0.1:1\"\n")));
+    assert_eq!(problem.key, "htttp");
+}
+
+#[test]
+fn every_missing_required_key_is_named() {
+    let folder = Folder::new("missing");
+    for (section, key) in [
+        ("tls", "certificate"),
+        ("tls", "key"),
+        ("tls", "client_ca"),
+        ("mesh", "shared_key"),
+    ] {
+        let text: String = SMALLEST
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{key} ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(refused(folder.parse(&text)).key, format!("{section}.{key}"));
+    }
+    assert_eq!(
+        refused(folder.parse("[mesh]\nshared_key = \"shared.key\"\n")).key,
+        "tls"
+    );
+}
+
+#[test]
+fn every_missing_or_empty_secret_file_is_named() {
+    let folder = Folder::new("secrets");
+    for (file, key) in [
+        ("server.pem", "tls.certificate"),
+        ("server.key", "tls.key"),
+        ("ca.pem", "tls.client_ca"),
+        ("shared.key", "mesh.shared_key"),
+    ] {
+        let path = folder.0.join(file);
+        fs::write(&path, "").expect("writable");
+        assert_eq!(refused(folder.parse(SMALLEST)).key, key);
+        fs::remove_file(&path).expect("there");
+        assert_eq!(refused(folder.parse(SMALLEST)).key, key);
+        fs::write(&path, "PLANTED-SECRET\n").expect("writable");
+    }
+    assert_eq!(refused(folder.with("tls", "crl = [\"none.pem\"]")).key, "tls.crl");
+    assert_eq!(
+        refused(folder.with("mesh", "previous_shared_key = \"none\"")).key,
+        "mesh.previous_shared_key"
+    );
+    assert_eq!(
+        refused(folder.with("mesh", "previous_shared_key = \"\"")).key,
+        "mesh.previous_shared_key"
+    );
+}
+
+#[test]
+fn credentials_are_found_in_the_folder_that_systemd_names() {
+    let folder = Folder::new("credentials");
+    let text = SMALLEST.replace("\"shared.key\"", "\"$CREDENTIALS_DIRECTORY/shared.key\"");
+    let file = Path::new("/nowhere/vertebra.toml");
+    let absolute = text.replace("= \"", &format!("= \"{}/", folder.0.display())).replace(
+        &format!("{}/$CREDENTIALS_DIRECTORY", folder.0.display()),
+        "$CREDENTIALS_DIRECTORY",
+    );
+    let config = Config::parse(&absolute, file, Some(&folder.0)).expect("valid");
+    assert_eq!(config.mesh.shared_key, folder.0.join("shared.key"));
+    let problem = refused(Config::parse(&absolute, file, None));
+    assert_eq!(problem.key, "mesh.shared_key");
+    assert!(problem.what.contains("LoadCredential="));
+}
+
+#[test]
+fn a_wrong_type_or_value_is_named_without_repeating_it() {
+    let folder = Folder::new("types");
+    for (section, line, key) in [
+        ("http", "listen = \"PLANTED\"", "http.listen"),
+        ("http", "connections_max = \"PLANTED\"", "http.connections_max"),
+        ("http", "connections_max = -1", "http.connections_max"),
+        ("mesh", "restrict_workflows = \"PLANTED\"", "mesh.restrict_workflows"),
+        ("logging", "format = \"PLANTED\"", "logging.format"),
+        ("logging", "level = \"loud\"", "logging.level"),
+        ("tls", "crl = \"PLANTED\"", "tls.crl"),
+    ] {
+        assert_eq!(refused(folder.with(section, line)).key, key, "{line}");
+    }
+    assert_eq!(refused(folder.parse("[tls\n")).line, Some(1));
+    refused(folder.parse(&with("http", "listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"")));
+}
+
+#[test]
+fn addresses_names_sizes_and_sockets_are_checked() {
+    let folder = Folder::new("rest");
+    assert_eq!(
+        refused(folder.with("admin", "listen = \"0.0.0.0:9443\"")).key,
+        "admin.listen"
+    );
+    assert_eq!(
+        refused(folder.with("admin", "listen = \"10.0.0.1:1\"")).key,
+        "admin.listen"
+    );
+    let long = "x".repeat(108);
+    assert_eq!(
+        refused(folder.with("admin", &format!("socket = \"/{long}\""))).key,
+        "admin.socket"
+    );
+    assert_eq!(refused(folder.with("node", "name = \"a b\"")).key, "node.name");
+    assert_eq!(refused(folder.with("node", "name = \"\"")).key, "node.name");
+    assert_eq!(
+        refused(folder.with("node", &format!("site = \"{}\"", "x".repeat(64)))).key,
+        "node.site"
+    );
+    assert_eq!(refused(folder.with("node", "data = \"\"")).key, "node.data");
+    let odd = refused(folder.with("journal", "log_segment_bytes = 1048577"));
+    assert_eq!(odd.key, "journal.log_segment_bytes");
+    let same = format!("{SMALLEST}\n[http]\nlisten = \"127.0.0.1:9443\"\n");
+    assert_eq!(refused(folder.parse(&same)).key, "admin.listen");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let folder = Folder::new("all");
+    let text = format!("{SMALLEST}\n[http]\nconnections_max = 0\nstreams_max = 0\n\n[log]\nqueue_bytes_max = 1\n");
+    let error = folder.parse(&text).expect_err("three problems");
+    assert_eq!(error.problems.len(), 3, "{error}");
+    assert_eq!(error.to_string().lines().count(), 3);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::read(Path::new("/nowhere/at/all.toml")).expect_err("no such file");
+    assert!(error.to_string().starts_with("/nowhere/at/all.toml: cannot be read"));
+}
+
+#[test]
+fn the_sandbox_configuration_is_in_range_and_its_socket_path_fits() {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let deep = PathBuf::from(format!("/tmp/{}", "deep/".repeat(40)));
+    for folder in [Path::new("/tmp/box"), deep.as_path()] {
+        let config = Config::sandbox(folder, loopback, loopback);
+        for number in numbers(&config) {
+            assert!(number.range.contains(&number.value), "{}", number.key);
+        }
+        assert!(config.admin.socket.as_os_str().len() <= check::SOCKET_PATH_BYTES_MAX);
+        assert!(!config.mesh.restrict_workflows && !config.tls.require_client_certificate);
+    }
+}
+
+#[test]
+fn a_secret_loses_one_line_end_and_never_shows() {
+    let folder = Folder::new("secret");
+    let file = folder.0.join("k");
+    for (text, want) in [
+        ("key", "key"),
+        ("key\n", "key"),
+        ("key\r\n", "key"),
+        ("key\n\n", "key\n"),
+    ] {
+        fs::write(&file, text).expect("writable");
+        let secret = Secret::read(&file).expect("readable");
+        assert_eq!(secret.bytes(), want.as_bytes());
+        assert!(!format!("{secret:?}").contains("key"));
+    }
+    fs::write(&file, "\n").expect("writable");
+    assert!(matches!(Secret::read(&file), Err(SecretError::Empty { .. })));
+    fs::write(&file, "x".repeat(5_000)).expect("writable");
+    assert!(matches!(Secret::read(&file), Err(SecretError::TooLarge { .. })));
+    assert!(matches!(
+        Secret::read(&folder.0),
+        Err(SecretError::Io { .. } | SecretError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn a_data_folder_has_one_process_at_a_time() {
+    let folder = Folder::new("lock");
+    let config = folder.with("node", "data = \"not/made/yet\"").expect("valid");
+    let lock = config.lock_data().expect("nobody has it");
+    let refused = config.lock_data().expect_err("taken");
+    assert!(
+        matches!(refused, DataLockError::InUse { .. }) && refused.to_string().contains("not/made/yet"),
+        "{refused}"
+    );
+    drop(lock);
+    config.lock_data().expect("given back");
+    let blocked = folder.with("node", "data = \"server.pem\"").expect("valid");
+    assert!(matches!(blocked.lock_data(), Err(DataLockError::Io { .. })));
+}

@@ -1,0 +1,504 @@
+//! Assembles the parts and owns the threads; the only file that knows them all.
+//!
+//! | thread | runs |
+//! |---|---|
+//! | `log` | Raft, the journal's task and ring, every write to the ledger |
+//! | `reactor-N` | one a core: sockets, TLS, HTTP, the services |
+//! | `operator` | the admin doors and what is done by the clock |
+//! | `watchdog` | looks at the others' turns, feeds systemd |
+//!
+//! Order of a start: sockets are bound, rights are dropped, then threads start, the log replays, reactors serve. Order
+//! of a stop: reactors finish their requests, the operator's doors close, the log checkpoints and closes.
+
+mod apply;
+mod figures;
+mod threads;
+mod upkeep;
+
+use crate::admin::Admin;
+use crate::admin::verify::Store;
+use crate::audit::Audit;
+use crate::auth::nhsmesh::SharedKeys;
+use crate::auth::nonces::{self, Nonces};
+use crate::base::Clock;
+use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Secret, SecretError};
+use crate::http::{
+    Answered, ClientAuthentication, Door, Limits, RevocationPolicy, ShutdownTrigger, TlsError, TlsMaterial, TlsPolicy,
+    TlsShared,
+};
+use crate::journal::JournalConfig;
+use crate::log::{Log, LogConfig, OpenError, Opened};
+use crate::metrics::Metrics;
+use crate::ring::socket::bind_shared;
+use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
+use crate::systemd::{self, PrivilegeError, Watchdog};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use threads::Thread;
+
+/// How to run.
+pub enum Mode {
+    /// The daemon.
+    Node,
+    /// The sandbox.
+    Sandbox {
+        /// Its folder.
+        data: PathBuf,
+        /// Called on a thread of its own once the node serves.
+        started: Box<dyn FnOnce(Started) + Send>,
+    },
+}
+
+/// Where a node that serves is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// The front door.
+    pub http: SocketAddr,
+    /// The operator's loopback listener.
+    pub admin: SocketAddr,
+}
+
+/// Why the node ended or did not start. The text says what an operator does next.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder is not to be had.
+    #[error(transparent)]
+    Data(#[from] DataLockError),
+    /// A socket could not be bound.
+    #[error("cannot listen on {what}: {cause}; is another process there, or the right to bind missing?")]
+    Listen {
+        /// Address or path.
+        what: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Logging could not start.
+    #[error(transparent)]
+    Logging(#[from] systemd::LoggingError),
+    /// Rights could not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// A secret could not be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Certificates could not be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The stores did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A thread or its ring could not start, or ended early.
+    #[error("thread {thread}: {cause}")]
+    Thread {
+        /// Its name.
+        thread: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How long a killed predecessor's ports may linger.
+const PREDECESSOR_GONE_MAX: Duration = Duration::from_secs(2);
+
+/// The listening sockets, bound before rights are dropped.
+struct Doors {
+    http: Vec<TcpListener>,
+    admin: TcpListener,
+    socket: UnixListener,
+}
+
+impl Doors {
+    fn bind(config: &Config) -> Result<Doors, NodeError> {
+        let refused = |what: String| move |cause| NodeError::Listen { what, cause };
+        let reactors = reactors(config);
+        let mut http = Vec::with_capacity(reactors);
+        let passed = systemd::listen_sockets()?;
+        if let Some(first) = passed.into_iter().next() {
+            for _ in 1..reactors {
+                http.push(first.try_clone()?);
+            }
+            http.push(first);
+        } else {
+            let mut address = config.http.listen;
+            // Reactors share the port, so the kernel would let a second node share it too: a plain bind would not.
+            drop(bind_patiently(address).map_err(refused(address.to_string()))?);
+            for _ in 0..reactors {
+                let listener = bind_shared(address).map_err(refused(address.to_string()))?;
+                // With port 0 the first one chooses for all.
+                address = listener.local_addr()?;
+                http.push(listener);
+            }
+        }
+        let admin = bind_patiently(config.admin.listen).map_err(refused(config.admin.listen.to_string()))?;
+        let socket = bind_operator(&config.admin.socket).map_err(refused(config.admin.socket.display().to_string()))?;
+        Ok(Doors { http, admin, socket })
+    }
+}
+
+/// Binds plainly. A predecessor that was killed holds its port for some milliseconds after its end, until the kernel
+/// has taken its rings apart, so a port in use is tried again for a moment.
+fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse && began.elapsed() < PREDECESSOR_GONE_MAX => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// Binds the operator's socket; one that a dead process left is taken over, a live one is not.
+fn bind_operator(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn reactors(config: &Config) -> usize {
+    match config.http.reactors {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+        given => given as usize,
+    }
+}
+
+fn log_config(config: &Config) -> LogConfig {
+    LogConfig {
+        node: config.node.id,
+        folder: config.node.data.clone(),
+        checkpoint_bytes: config.ledger.checkpoint_bytes as usize,
+        checkpoint_ms: config.ledger.checkpoint_ms,
+        queue_bytes_max: config.log.queue_bytes_max as usize,
+        propose_timeout_ms: config.log.propose_timeout_ms,
+        clock_jump_ms_max: config.log.clock_jump_ms_max,
+        reclaim_bytes_per_second: config.journal.reclaim_bytes_per_second,
+    }
+}
+
+fn journal_config(config: &Config) -> JournalConfig {
+    let journal = &config.journal;
+    JournalConfig {
+        folder: config.node.data.join("journal"),
+        node: config.node.id,
+        segment_bytes: [
+            journal.log_segment_bytes,
+            journal.bodies_segment_bytes,
+            journal.audit_segment_bytes,
+        ]
+        .map(|bytes| u32::try_from(bytes).expect("configuration bounds a segment at 1 GiB")),
+        reserve_bytes: journal.reserve_bytes,
+        queue_bytes_max: journal.queue_bytes_max as usize,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let http = &config.http;
+    Limits {
+        header_bytes_max: http.header_bytes_max as usize,
+        headers_max: http.headers_max as usize,
+        body_bytes_max: http.body_bytes_max,
+        connections_max: http.connections_max as usize,
+        connections_per_address_max: http.connections_per_address_max as usize,
+        handshake_ms_max: http.handshake_ms_max,
+        header_ms_max: http.header_ms_max,
+        idle_ms_max: http.idle_ms_max,
+        body_progress_ms_max: http.body_progress_ms_max,
+        write_progress_ms_max: http.write_progress_ms_max,
+        progress_bytes_min: http.progress_bytes_min,
+        requests_max: http.requests_max as usize,
+        requests_bytes_max: http.requests_bytes_max,
+        retry_after_s: http.retry_after_seconds as u32,
+        streams_max: http.streams_max as u32,
+        streams_reset_max: http.streams_reset_max as usize,
+        ping_ms: http.ping_ms,
+        shutdown_ms_max: http.shutdown_ms_max,
+    }
+}
+
+fn tls(config: &Config) -> Result<Arc<TlsShared>, TlsError> {
+    let client = if config.tls.require_client_certificate {
+        ClientAuthentication::Required
+    } else {
+        ClientAuthentication::Optional
+    };
+    // Without any list there is nothing to know; with one, an issuer it does not cover is refused.
+    let revocation = RevocationPolicy {
+        unknown_allowed: config.tls.crl.is_empty(),
+        ..RevocationPolicy::default()
+    };
+    TlsShared::new(
+        TlsMaterial::from_files(&upkeep::tls_files(config))?,
+        TlsPolicy { client, revocation },
+    )
+}
+
+fn keys(config: &Config) -> Result<SharedKeys, SecretError> {
+    let current = Secret::read(&config.mesh.shared_key)?;
+    let previous = config
+        .mesh
+        .previous_shared_key
+        .as_deref()
+        .map(Secret::read)
+        .transpose()?;
+    Ok(SharedKeys::new(current.bytes(), previous.as_ref().map(Secret::bytes)))
+}
+
+/// Whether the files that `config` names can be used: certificates, key, authorities, revocation lists, shared keys.
+///
+/// # Errors
+/// `Secret`, `Tls`, in this order.
+pub fn check(config: &Config) -> Result<(), NodeError> {
+    keys(config)?;
+    tls(config)?;
+    Ok(())
+}
+
+/// Opens the stores on the current thread, which runs a `tokio_uring` runtime.
+async fn open(config: &Config, clock: Clock) -> Result<Opened, OpenError> {
+    let apply = Box::new(apply::apply);
+    Log::open(
+        log_config(config),
+        journal_config(config),
+        config.ledger.map_bytes_max,
+        clock,
+        apply,
+    )
+    .await
+}
+
+/// Opens what a node stores, without serving, for `vertebra verify` on a stopped node; the current thread runs a
+/// `tokio_uring` runtime.
+pub async fn open_store(config: &Config) -> Result<Store, NodeError> {
+    let opened = open(config, Clock::default()).await?;
+    let logged_heads = apply::logged_heads(&opened.ledger, config.node.id);
+    Ok(Store {
+        log: opened.log,
+        ledger: opened.ledger,
+        journal: opened.journal,
+        bodies: opened.bodies,
+        logged_heads,
+    })
+}
+
+/// Runs until SIGTERM or SIGINT: then finishes what runs, checkpoints and returns.
+///
+/// # Errors
+/// In the order of a start: `Data`, `Listen`, `Secret`, `Tls`, `Privileges`, `Logging`, `Open`, `Thread`.
+pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
+    let (sandbox, started) = match mode {
+        Mode::Node => (false, None),
+        Mode::Sandbox { started, .. } => (true, Some(started)),
+    };
+    let _data = config.lock_data()?;
+    let doors = Doors::bind(&config)?;
+    let addresses = Started {
+        http: doors.http[0].local_addr()?,
+        admin: doors.admin.local_addr()?,
+    };
+    let keys = Arc::new(keys(&config)?);
+    let tls = tls(&config)?;
+    // Before any other thread starts: rights and blocked signals are a thread's own, and inherited.
+    systemd::drop_privileges()?;
+    let asked = threads::signals()?;
+    start_logging(&config.logging)?;
+
+    let config = Arc::new(config);
+    let running = Running::start(config.clone(), sandbox, doors, addresses, keys, tls.clone())?;
+    tracing::info!(address = %addresses.http, site = config.node.site, "the node serves");
+    systemd::ready(&format!("serving on {}", addresses.http));
+    let greeting = started.map(|started| {
+        Thread::spawn("started", move || {
+            started(addresses);
+            Ok(())
+        })
+    });
+    threads::wait_for_stop(&asked, || {
+        systemd::reloading();
+        upkeep::reload(&config, &tls);
+        systemd::ready(&format!("serving on {}", addresses.http));
+    });
+
+    tracing::info!("stopping: requests in work are finished, then the log is closed");
+    systemd::stopping();
+    if let Some(greeting) = greeting {
+        greeting?.join()?;
+    }
+    running.stop()?;
+    let _ = std::fs::remove_file(&config.admin.socket);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A node's threads, and what ends each.
+struct Running {
+    log: Log,
+    log_thread: threads::LogThread,
+    reactors: Vec<Thread>,
+    front: ShutdownTrigger,
+    operator: Thread,
+    back: ShutdownTrigger,
+    watchdog: Thread,
+    watchdog_stop: std::sync::mpsc::Sender<()>,
+    serving: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Opens the log, then starts the threads that serve.
+    fn start(
+        config: Arc<Config>,
+        sandbox: bool,
+        doors: Doors,
+        addresses: Started,
+        keys: Arc<SharedKeys>,
+        tls: Arc<TlsShared>,
+    ) -> Result<Running, NodeError> {
+        let clock = Clock::default();
+        let beats: Vec<(String, Arc<AtomicU64>)> = std::iter::once("log".to_owned())
+            .chain((0..doors.http.len()).map(|n| format!("reactor-{n}")))
+            .map(|name| (name, Arc::new(AtomicU64::new(0))))
+            .collect();
+        let (opened, log_thread) = threads::open_log(config.clone(), clock.clone(), beats[0].1.clone())?;
+        if sandbox {
+            // A test may have moved the clock before a restart: the log's time never goes back.
+            let ahead_ms = opened.log.status().time.since_ms(clock.now());
+            clock.advance_ms(ahead_ms as i64);
+        } else {
+            opened.log.hold_clock_to_log();
+        }
+        let audit = Audit::open(opened.journal.clone(), opened.audit);
+        let metrics = Arc::new(Metrics::new());
+        let observer = metrics.clone();
+        let observer = Arc::new(move |answered: &Answered| figures::observe(&observer, answered));
+        let door = Door::new(limits(&config), Some(observer));
+        let mesh = Mesh {
+            log: opened.log.clone(),
+            ledger: opened.ledger.clone(),
+            bodies: opened.bodies.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+            keys,
+            nonces: Arc::new(Nonces::new(nonces::ENTRIES_MAX, TOKEN_MS)),
+            sandbox,
+            restrict_workflows: config.mesh.restrict_workflows,
+        };
+
+        let (front, front_shutdown) = ShutdownTrigger::new();
+        let mut rings = Vec::new();
+        let mut reactors = Vec::new();
+        for (listener, (name, beat)) in doors.http.into_iter().zip(&beats[1..]) {
+            let (tls, door, mesh) = (tls.clone(), door.clone(), mesh.clone());
+            let serving = threads::Serving {
+                listener,
+                tls,
+                door,
+                mesh,
+                shutdown: front_shutdown.clone(),
+            };
+            let (thread, figures) = threads::reactor(name, beat.clone(), serving)?;
+            rings.push((name.clone(), figures));
+            reactors.push(thread);
+        }
+
+        let watchdog = Watchdog::new(beats.iter().map(|(_, beat)| beat.clone()).collect());
+        let serving = Arc::new(AtomicBool::new(true));
+        let log = opened.log.clone();
+        let upkeep = upkeep::Upkeep {
+            config: config.clone(),
+            log: opened.log.clone(),
+            ledger: opened.ledger.clone(),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            tls,
+        };
+        let heads = (opened.ledger.clone(), config.node.id);
+        let admin = Admin {
+            config,
+            log: opened.log,
+            ledger: opened.ledger,
+            journal: opened.journal,
+            bodies: opened.bodies,
+            audit,
+            clock,
+            metrics,
+            sandbox,
+            url: format!("https://{}", addresses.http),
+            threads: beats,
+            alive: watchdog.alive(),
+            serving: serving.clone(),
+            figures: Box::new(move |sample| figures::sample(sample, &door, &rings)),
+            logged_heads: Box::new(move || apply::logged_heads(&heads.0, heads.1)),
+            depths: crate::admin::figures::Depths::default(),
+        };
+        let (back, back_shutdown) = ShutdownTrigger::new();
+        let operator = threads::operator(doors.admin, doors.socket, admin, upkeep, back_shutdown)?;
+        let (watchdog_stop, stopped) = std::sync::mpsc::channel();
+        let watchdog = Thread::spawn("watchdog", move || {
+            watchdog.run(&stopped);
+            Ok(())
+        })?;
+        Ok(Running {
+            log,
+            log_thread,
+            reactors,
+            front,
+            operator,
+            back,
+            watchdog,
+            watchdog_stop,
+            serving,
+        })
+    }
+
+    /// Finishes requests, closes the operator's doors, checkpoints and closes the log.
+    fn stop(self) -> Result<(), NodeError> {
+        self.serving.store(false, Ordering::Relaxed);
+        self.front.trigger();
+        let mut ended = Ok(());
+        for reactor in self.reactors {
+            ended = ended.and(reactor.join());
+        }
+        self.back.trigger();
+        ended = ended.and(self.operator.join());
+        // Whatever became of the others: what was acknowledged is checkpointed.
+        ended = ended.and(self.log_thread.close(&self.log));
+        let _ = self.watchdog_stop.send(());
+        ended.and(self.watchdog.join())
+    }
+}
+
+fn start_logging(logging: &Logging) -> Result<(), systemd::LoggingError> {
+    let format = match logging.format {
+        LogFormat::Journald => systemd::Format::Journald,
+        LogFormat::Json => systemd::Format::Json,
+        LogFormat::Text => systemd::Format::Text,
+    };
+    let level = match logging.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    systemd::start_logging(format, level)
+}

@@ -1,0 +1,150 @@
+//! What a node does by the clock: expire messages, enter the audit head, read certificates again.
+//!
+//! Runs on the operator's thread, so that no reactor waits for it. Each turn is bounded; one that fails is logged and
+//! tried again at the next tick.
+
+use super::apply;
+use crate::audit::{Audit, Head};
+use crate::config::Config;
+use crate::http::{TlsFiles, TlsMaterial, TlsShared};
+use crate::ledger::Ledger;
+use crate::log::{Log, ProposeError};
+use crate::metrics::Metrics;
+use crate::services::mesh::command::{Command, Outcome};
+use crate::services::mesh::state;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How often the audit head is entered into the log while it moves.
+const AUDIT_HEAD_MS: u64 = 1000;
+/// How often latencies are folded into their buckets.
+const METRICS_MS: u64 = 5000;
+/// What one sweep may touch: few enough that the commands behind it on the log's thread do not feel it.
+const SWEEP_MESSAGES: u32 = 100;
+
+/// What upkeep works on.
+pub(super) struct Upkeep {
+    pub config: Arc<Config>,
+    pub log: Log,
+    pub ledger: Ledger,
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+    pub tls: Arc<TlsShared>,
+}
+
+impl Upkeep {
+    /// Starts every task on the current thread; they end with its runtime.
+    pub(super) fn start(self) {
+        let this = std::rc::Rc::new(self);
+        let own = |this: &std::rc::Rc<Upkeep>| std::rc::Rc::clone(this);
+        let sweeper = own(&this);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(sweeper.config.mesh.sweep_ms)).await;
+                if let Err(cause) = sweeper.sweep().await {
+                    tracing::warn!(%cause, "due messages could not be swept; the next tick tries again");
+                }
+            }
+        });
+        let witness = own(&this);
+        tokio::task::spawn_local(async move {
+            let mut entered = None;
+            loop {
+                tokio::time::sleep(Duration::from_millis(AUDIT_HEAD_MS)).await;
+                witness.enter_audit_head(&mut entered).await;
+            }
+        });
+        let folder = own(&this);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(METRICS_MS)).await;
+                folder.metrics.upkeep();
+            }
+        });
+        tokio::task::spawn_local(async move {
+            let mut seen = stamps(&this.config);
+            loop {
+                tokio::time::sleep(Duration::from_millis(this.config.tls.reload_ms)).await;
+                let now = stamps(&this.config);
+                if now != seen && reload(&this.config, &this.tls) {
+                    seen = now;
+                }
+            }
+        });
+    }
+
+    /// Expires and purges what is due, a bounded number of messages a command.
+    async fn sweep(&self) -> Result<(), ProposeError> {
+        while state::sweep_due(&self.ledger, self.log.time()) {
+            let command = Command::Sweep {
+                messages_max: SWEEP_MESSAGES,
+            };
+            let applied = self.log.propose(command.encode(&[])).await?;
+            match Outcome::decode(&applied.outcome) {
+                Ok(Outcome::Swept {
+                    messages: SWEEP_MESSAGES,
+                }) => {}
+                Ok(_) => return Ok(()),
+                Err(cause) => {
+                    tracing::error!(%cause, "a sweep was answered with what is no outcome");
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn enter_audit_head(&self, entered: &mut Option<Head>) {
+        let head = self.audit.head();
+        if *entered == Some(head) || head == Head::default() {
+            return;
+        }
+        match self.log.propose(apply::head_command(self.config.node.id, head)).await {
+            Ok(_) => *entered = Some(head),
+            Err(ProposeError::Closing) => {}
+            Err(cause) => tracing::warn!(%cause, "the audit head could not be entered into the log"),
+        }
+    }
+}
+
+/// The files that TLS is made of.
+pub(super) fn tls_files(config: &Config) -> TlsFiles {
+    TlsFiles {
+        certificate: config.tls.certificate.clone(),
+        key: config.tls.key.clone(),
+        client_ca: Some(config.tls.client_ca.clone()),
+        crls: config.tls.crl.clone(),
+    }
+}
+
+/// When each of them changed last.
+fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let files = tls_files(config);
+    [files.certificate, files.key]
+        .into_iter()
+        .chain(files.client_ca)
+        .chain(files.crls)
+        .map(|file| {
+            let changed = std::fs::metadata(&file).and_then(|meta| meta.modified()).ok();
+            (file, changed)
+        })
+        .collect()
+}
+
+/// Reads certificates, key, authorities and revocation lists again. What does not fit together changes nothing.
+pub(super) fn reload(config: &Config, tls: &TlsShared) -> bool {
+    match TlsMaterial::from_files(&tls_files(config)).and_then(|material| tls.reload(material)) {
+        Ok(()) => {
+            tracing::info!(
+                generation = tls.status().generation,
+                "certificates and revocation lists were read again"
+            );
+            true
+        }
+        Err(cause) => {
+            tracing::error!(%cause, "the new certificates are not taken; the ones before stay in force");
+            false
+        }
+    }
+}
