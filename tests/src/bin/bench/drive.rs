@@ -1,0 +1,118 @@
+//! Clients that drive load from one thread: connections that are kept, tokens for every request.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+use vertebra_tests::mesh::{Credentials, V2, WORKFLOW, message_id};
+use vertebra_tests::process::cpu;
+use vertebra_tests::wire::{Answer, Connection, Target};
+
+/// One client on one connection: it sends from `alice` and collects as `bob`.
+pub struct Client {
+    connection: Connection,
+    host: String,
+    alice: Credentials,
+    bob: Credentials,
+    inbox: &'static str,
+}
+
+impl Client {
+    /// Connects; `inbox` is the query of its listing.
+    pub async fn open(target: &Target, alice: &Credentials, bob: &Credentials, inbox: &'static str) -> Client {
+        let connection = Connection::open(target).await.expect("the server accepts");
+        Client {
+            connection,
+            host: target.host.clone(),
+            alice: alice.clone(),
+            bob: bob.clone(),
+            inbox,
+        }
+    }
+
+    async fn call(&mut self, who: bool, method: &str, rest: &str, extra: &[(&str, &str)], body: &[u8]) -> Answer {
+        let credentials = if who { &self.alice } else { &self.bob };
+        let path = format!("/messageexchange/{}/{rest}", credentials.mailbox);
+        let token = credentials.token();
+        let mut headers = vec![("Host", self.host.as_str()), ("Authorization", &token), ("Accept", V2)];
+        headers.extend_from_slice(extra);
+        let answer = self.connection.exchange(method, &path, &headers, body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path} got no answer: {error}"))
+    }
+
+    /// Sends; the identifier.
+    pub async fn send(&mut self, body: &[u8]) -> String {
+        let to = self.bob.mailbox.clone();
+        let answer = self
+            .call(
+                true,
+                "POST",
+                "outbox",
+                &[("Mex-To", &to), ("Mex-WorkflowID", WORKFLOW)],
+                body,
+            )
+            .await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        message_id(&answer)
+    }
+
+    /// Lists the inbox.
+    pub async fn list(&mut self) -> Answer {
+        let answer = self.call(false, "GET", self.inbox, &[], b"").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer
+    }
+
+    /// Send, list, download, acknowledge.
+    pub async fn cycle(&mut self, body: &[u8]) {
+        let message = self.send(body).await;
+        self.list().await;
+        let got = self.call(false, "GET", &format!("inbox/{message}"), &[], b"").await;
+        assert!(got.status == 200 && got.body.len() == body.len(), "{}", got.text());
+        let path = format!("inbox/{message}/status/acknowledged");
+        assert_eq!(self.call(false, "PUT", &path, &[], b"").await.status, 200);
+    }
+}
+
+/// What a run took.
+pub struct Taken {
+    /// Wall-clock time.
+    pub wall: Duration,
+    /// Processor time of the server.
+    pub server: Duration,
+    /// Processor time of this process.
+    pub own: Duration,
+}
+
+/// Measures the server `pid` and this process while `work` runs.
+pub async fn taken<T>(pid: u32, work: impl Future<Output = T>) -> (T, Taken) {
+    let own_pid = std::process::id();
+    let (server, own, started) = (cpu(pid), cpu(own_pid), Instant::now());
+    let value = work.await;
+    let taken = Taken {
+        wall: started.elapsed(),
+        server: cpu(pid) - server,
+        own: cpu(own_pid) - own,
+    };
+    (value, taken)
+}
+
+/// Runs each client for `rounds` of cycles at once.
+pub async fn cycles(clients: Vec<Client>, rounds: u64) -> Vec<Client> {
+    let body = vec![b'm'; 1024];
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            let body = body.clone();
+            tokio::spawn(async move {
+                for _ in 0..rounds {
+                    client.cycle(&body).await;
+                }
+                client
+            })
+        })
+        .collect();
+    let mut clients = Vec::new();
+    for task in tasks {
+        clients.push(task.await.expect("no client panics"));
+    }
+    clients
+}

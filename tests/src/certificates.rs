@@ -1,0 +1,69 @@
+//! Certificates: what clients present, rightful and wrong.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use tokio_rustls::TlsConnector;
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// Certificate chain.
+    pub certificate: String,
+    /// Private key.
+    pub key: String,
+}
+
+/// A connector that trusts `ca` (PEM) and presents `identity`.
+pub fn connector(ca: &str, identity: Option<&Identity>) -> TlsConnector {
+    TlsConnector::from(Arc::new(client_config(ca, identity)))
+}
+
+/// The configuration behind [`connector`].
+pub fn client_config(ca: &str, identity: Option<&Identity>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots
+            .add(certificate.expect("the sandbox's CA is PEM"))
+            .expect("the sandbox's CA is a certificate");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .expect("a client certificate is PEM");
+            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a client key is PEM");
+            builder
+                .with_client_auth_cert(chain, key)
+                .expect("the key fits the certificate")
+        }
+    }
+}
+
+/// An identity with common name `name` from a CA nobody trusts.
+pub fn foreign_identity(name: &str) -> Identity {
+    let authority_key = KeyPair::generate().expect("ring makes keys");
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "Somebody else's CA");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("ring makes keys");
+    let mut leaf = CertificateParams::default();
+    leaf.distinguished_name.push(DnType::CommonName, name);
+    let certificate = leaf.signed_by(&key, &issuer).expect("a leaf can be signed");
+    Identity {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Disks of our own: loop-mounted ext4 whose power can be cut, or that is small enough to fill.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted image.
+pub struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+}
+
+/// Whether this machine can mount images; the reason when not.
+pub fn loop_devices() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("mounting needs root".into());
+    }
+    let found = Command::new("losetup")
+        .arg("-f")
+        .output()
+        .map_err(|error| format!("losetup: {error}"))?;
+    match found.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&found.stderr).into_owned()),
+    }
+}
+
+/// Says loudly that a test was left out, and fails unless `VERTEBRA_ALLOW_NO_LOOP=1`. `true`: go on.
+pub fn loop_devices_or_left_out(test: &str) -> bool {
+    let Err(reason) = loop_devices() else { return true };
+    println!("LEFT OUT: {test}: no loop devices here: {reason}");
+    let allowed = std::env::var("VERTEBRA_ALLOW_NO_LOOP").is_ok_and(|value| value == "1");
+    assert!(
+        allowed,
+        "{test} cannot run here ({reason}); VERTEBRA_ALLOW_NO_LOOP=1 leaves it out"
+    );
+    false
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+impl Disk {
+    /// Makes an ext4 image of so many MiB at `image` and mounts it at `mount`.
+    pub fn new(image: &Path, mount: &Path, mib: u64) -> Disk {
+        must(Command::new("truncate").arg("-s").arg(format!("{mib}M")).arg(image));
+        must(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+                .arg(image),
+        );
+        let mut disk = Disk {
+            image: image.to_owned(),
+            mount: mount.to_owned(),
+            mounted: false,
+        };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&mut self) {
+        std::fs::create_dir_all(&self.mount).expect("the mount point can be made");
+        must(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(&self.image)
+                .arg(&self.mount),
+        );
+        self.mounted = true;
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Cuts the power: from now on nothing more reaches the image, not even the filesystem's own journal.
+    pub fn cut_power(&self) {
+        // EXT4_IOC_SHUTDOWN with NOLOGFLUSH; Python calls the ioctl, so that no `unsafe` is needed here.
+        let script = "import fcntl,os,struct,sys; fd=os.open(sys.argv[1],os.O_RDONLY); \
+                      fcntl.ioctl(fd,0x8004587d,struct.pack('I',2))";
+        must(Command::new("python3").args(["-c", script]).arg(&self.mount));
+    }
+
+    /// A copy of the image as the cut left it, mounted at `mount`; this one is unmounted.
+    pub fn copy_after_cut(mut self, image: &Path, mount: &Path) -> Disk {
+        must(Command::new("cp").arg("--sparse=always").arg(&self.image).arg(image));
+        self.unmount();
+        let mut copy = Disk {
+            image: image.to_owned(),
+            mount: mount.to_owned(),
+            mounted: false,
+        };
+        copy.mount();
+        copy
+    }
+
+    fn unmount(&mut self) {
+        if std::mem::take(&mut self.mounted) {
+            // Lazily: a process that just got its SIGKILL may still hold it for a moment.
+            let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.unmount();
+        let _ = std::fs::remove_file(&self.image);
+    }
+}

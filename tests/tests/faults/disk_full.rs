@@ -1,0 +1,79 @@
+//! A full disk refuses writes, goes on reading, and is forgiven when there is room again.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+use vertebra_tests::disk::{Disk, loop_devices_or_left_out};
+use vertebra_tests::mesh::{Mailbox, WORKFLOW};
+use vertebra_tests::node::{Folder, Node};
+
+const DISK_MIB: u64 = 6 * 1024;
+
+/// Sends until the answer has that status.
+async fn send_until(alice: &mut Mailbox, status: u16) -> vertebra_tests::wire::Answer {
+    let started = Instant::now();
+    let body = vec![9u8; 200_000];
+    loop {
+        let answer = alice.post("X26ABC2", WORKFLOW, &[], &body).await;
+        if answer.status == status {
+            return answer;
+        }
+        assert!(
+            matches!(answer.status, 202 | 503),
+            "{}: {}",
+            answer.status,
+            answer.text()
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "no {status} after a minute"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_with_503_and_recovers_by_itself() {
+    if !loop_devices_or_left_out("a_full_disk_refuses_writes_with_503_and_recovers_by_itself") {
+        return;
+    }
+    let folder = Folder::new("full");
+    let disk = Disk::new(&folder.path().join("image"), &folder.path().join("mount"), DISK_MIB);
+    let mut node = Node::start(&disk.path().join("data"));
+    let (mut alice, mut bob) = (node.mailbox(0), node.mailbox(1));
+    let kept = alice.send("X26ABC2", WORKFLOW, &[], b"before").await;
+    let filler = disk.path().join("filler");
+    // Somebody else takes all room but 4 MiB: far less than any reserve.
+    let free = Command::new("df")
+        .args(["--output=avail", "-B1M"])
+        .arg(disk.path())
+        .output()
+        .expect("df starts");
+    let text = String::from_utf8_lossy(&free.stdout).into_owned();
+    let free_mib: u64 = text
+        .split_whitespace()
+        .last()
+        .and_then(|text| text.parse().ok())
+        .expect("df tells MiB");
+    let status = Command::new("fallocate")
+        .arg("-l")
+        .arg(format!("{}M", free_mib - 4))
+        .arg(&filler)
+        .status();
+    assert!(status.expect("fallocate starts").success());
+
+    let refused = send_until(&mut alice, 503).await;
+    assert!(refused.header("retry-after").is_some(), "it says when to come again");
+    assert_eq!(bob.download(&kept).await.body, b"before", "reading goes on");
+    assert!(bob.inbox().await.contains(&kept));
+    assert!(node.ended().is_none(), "the node does not end for want of room");
+
+    std::fs::remove_file(&filler).expect("the filler can be removed");
+    send_until(&mut alice, 202).await;
+    let listed = bob.inbox().await;
+    node.kill();
+    node.restart();
+    assert_eq!(
+        node.mailbox(1).inbox().await,
+        listed,
+        "and all that was accepted is still there"
+    );
+}
