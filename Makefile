@@ -1,0 +1,84 @@
+# One way to build, run and test. Each target installs what it lacks (Debian packages, a Python environment in target/).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+DATA ?= target/sandbox
+LISTEN ?= 127.0.0.1:8700
+VENV := target/venv
+PINS := tests/python/requirements.txt
+BENCH_PINS := tests/python/requirements-bench.txt
+
+# $(call packages,NAMES): installs those that are missing; says which where there is no apt-get.
+define packages
+	@missing=""; for name in $(1); do \
+	    dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    command -v apt-get >/dev/null || { echo "install these, or what your system calls them:$$missing" >&2; exit 1; }; \
+	    echo "installing:$$missing"; \
+	    $(SUDO) apt-get install -y --no-install-recommends $$missing >/dev/null \
+	        || { $(SUDO) apt-get update >/dev/null && $(SUDO) apt-get install -y --no-install-recommends $$missing >/dev/null; }; \
+	fi
+endef
+
+.PHONY: help
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: packages-build
+packages-build:
+	$(call packages,build-essential pkg-config libsystemd-dev)
+	@command -v cargo >/dev/null || { echo "install the Rust toolchain (rustup), 1.95 or later" >&2; exit 1; }
+
+.PHONY: packages-test
+packages-test:
+	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux)
+
+.PHONY: build
+build: packages-build ## Build the binary: target/release/vertebra
+	cargo build --release -p vertebra
+
+.PHONY: run
+run: packages-build ## Run a sandbox on 127.0.0.1:8700, data in target/sandbox (LISTEN=, DATA=); Ctrl-C stops it
+	@cargo build --release -p vertebra
+	@exec target/release/vertebra sandbox --data $(DATA) --listen $(LISTEN)
+
+.PHONY: venv
+venv: $(VENV)/.made ## Make the Python environment of other people's clients
+
+$(VENV)/.made: $(PINS) | packages-test
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(PINS)
+	@touch $@
+
+.PHONY: test
+test: packages-build packages-test venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
+	cargo build --release --workspace
+	cargo test --release --workspace
+
+.PHONY: soak
+soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts
+	cargo build --release --workspace
+	VERTEBRA_SIM_SEEDS=100000 cargo test --release -p vertebra --lib journal::simulation
+	VERTEBRA_KILL_CYCLES=2000 VERTEBRA_POWER_CYCLES=500 VERTEBRA_FUZZ_ROUNDS=200000 \
+	    cargo test --release -p vertebra-tests --test faults
+
+$(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(BENCH_PINS)
+	@touch $@
+
+.PHONY: packages-bench
+packages-bench:
+	$(call packages,fio redis-server nginx-light)
+
+.PHONY: bench
+bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md
+	cargo build --release --workspace
+	cargo run --release -p vertebra-tests --bin bench
+
+.PHONY: clean
+clean: ## Remove what was built, the sandbox included
+	rm -rf target
