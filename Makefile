@@ -57,7 +57,7 @@ $(VENV)/.made: $(PINS) | packages-test
 .PHONY: test
 test: packages-build packages-test venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
 	cargo build --release --workspace
-	cargo test --release --workspace
+	cargo test --release --workspace --no-fail-fast
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts
