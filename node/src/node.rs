@@ -350,6 +350,32 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// A clock behind the log would refuse every token. The sandbox's, which a test may have moved before a restart, goes on
+/// from the log's time; a real one has to be set right by whoever keeps the machine's time.
+fn set_clock(clock: &Clock, log: &Log, sandbox: bool) {
+    if sandbox {
+        let behind_ms = log.status().time.since_ms(clock.now());
+        clock.advance_ms(behind_ms as i64);
+    } else {
+        log.hold_clock_to_log();
+    }
+}
+
+/// What the calls of MESH stand on.
+fn mesh(config: &Config, opened: &Opened, audit: Audit, clock: Clock, keys: Arc<SharedKeys>, sandbox: bool) -> Mesh {
+    Mesh {
+        log: opened.log.clone(),
+        ledger: opened.ledger.clone(),
+        bodies: opened.bodies.clone(),
+        audit,
+        clock,
+        keys,
+        nonces: Arc::new(Nonces::new(nonces::ENTRIES_MAX, TOKEN_MS)),
+        sandbox,
+        restrict_workflows: config.mesh.restrict_workflows,
+    }
+}
+
 /// A node's threads, and what ends each.
 struct Running {
     log: Log,
@@ -379,29 +405,13 @@ impl Running {
             .map(|name| (name, Arc::new(AtomicU64::new(0))))
             .collect();
         let (opened, log_thread) = threads::open_log(config.clone(), clock.clone(), beats[0].1.clone())?;
-        if sandbox {
-            // A test may have moved the clock before a restart: the log's time never goes back.
-            let ahead_ms = opened.log.status().time.since_ms(clock.now());
-            clock.advance_ms(ahead_ms as i64);
-        } else {
-            opened.log.hold_clock_to_log();
-        }
+        set_clock(&clock, &opened.log, sandbox);
         let audit = Audit::open(opened.journal.clone(), opened.audit);
         let metrics = Arc::new(Metrics::new());
         let observer = metrics.clone();
         let observer = Arc::new(move |answered: &Answered| figures::observe(&observer, answered));
         let door = Door::new(limits(&config), Some(observer));
-        let mesh = Mesh {
-            log: opened.log.clone(),
-            ledger: opened.ledger.clone(),
-            bodies: opened.bodies.clone(),
-            audit: audit.clone(),
-            clock: clock.clone(),
-            keys,
-            nonces: Arc::new(Nonces::new(nonces::ENTRIES_MAX, TOKEN_MS)),
-            sandbox,
-            restrict_workflows: config.mesh.restrict_workflows,
-        };
+        let mesh = mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox);
 
         let (front, front_shutdown) = ShutdownTrigger::new();
         let mut rings = Vec::new();
