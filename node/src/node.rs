@@ -3,7 +3,7 @@
 //! | thread | runs |
 //! |---|---|
 //! | `log` | Raft, the journal's task and ring, every write to the ledger |
-//! | `reactor-N` | one a core: sockets, TLS, HTTP, the services |
+//! | `reactor-N` | one for each core but the log's: sockets, TLS, HTTP, the services |
 //! | `operator` | the admin doors and what is done by the clock |
 //! | `watchdog` | looks at the others' turns, feeds systemd |
 //!

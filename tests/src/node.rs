@@ -93,6 +93,11 @@ impl Node {
         Node::start_with(data, &[])
     }
 
+    /// The same with two threads that serve, however few cores there are: what they share is then shared.
+    pub fn start_on_two(data: &Path) -> Node {
+        Node::start_with(data, &["--reactors", "2"])
+    }
+
     /// The same with more arguments.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Node {
         let logs = data.with_extension("log");

@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Loopback address of metrics, health and administration [default: the port after --listen]
     #[arg(long)]
     admin_listen: Option<SocketAddr>,
+    /// Threads that serve, 1 to 256 [default: one for each core but the log's, at most 4]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
+    reactors: Option<u64>,
     /// error, warn, info, debug or trace, to standard error
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     log_level: LogLevel,
@@ -183,6 +186,9 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
         ));
     }
     let mut config = Config::sandbox(&folder, args.listen, admin);
+    if let Some(reactors) = args.reactors {
+        config.http.reactors = reactors;
+    }
     config.logging.level = args.log_level;
     // A second sandbox on this folder ends here, before it touches the files of the first.
     make_folder(&folder)?;

@@ -57,7 +57,7 @@ fn the_smallest_configuration_is_taken_and_its_paths_are_whole() {
     assert_eq!(config.tls.key, folder.0.join("server.key"));
     assert_eq!(config.mesh.shared_key, folder.0.join("shared.key"));
     assert!(config.mesh.restrict_workflows && config.tls.require_client_certificate);
-    assert!(config.http.reactors >= 1, "0 became the number of cores");
+    assert!(config.http.reactors >= 1, "0 became one for each core but the log's");
 }
 
 #[test]

@@ -14,7 +14,7 @@ async fn an_acknowledged_message_survives_kill_9() {
     let cycles = count_from("VERTEBRA_KILL_CYCLES", 20);
     let seed = seed();
     let folder = Folder::new("kill");
-    let mut node = Node::start(&folder.path().join("data"));
+    let mut node = Node::start_on_two(&folder.path().join("data"));
     let mut load = Load::new(8, seed);
     for cycle in 1..=cycles {
         let tasks = load.run(&node, &Arc::new(AtomicBool::new(false)));
@@ -43,7 +43,7 @@ async fn an_acknowledged_message_survives_kill_9() {
 #[tokio::test]
 async fn a_spent_token_stays_spent_across_kill_9() {
     let folder = Folder::new("token");
-    let mut node = Node::start(&folder.path().join("data"));
+    let mut node = Node::start_on_two(&folder.path().join("data"));
     let token = node.credentials(0).token();
     let headers = [("Authorization", token.as_str())];
     assert_eq!(
@@ -68,7 +68,7 @@ async fn a_spent_token_stays_spent_across_kill_9() {
 #[tokio::test]
 async fn a_chunked_message_goes_on_where_kill_9_cut_it() {
     let folder = Folder::new("chunks");
-    let mut node = Node::start(&folder.path().join("data"));
+    let mut node = Node::start_on_two(&folder.path().join("data"));
     let chunk = |number: u8| vec![number; 300_000];
     let mut alice = node.mailbox(0);
     let message = alice
@@ -93,7 +93,7 @@ async fn a_chunked_message_goes_on_where_kill_9_cut_it() {
 #[tokio::test]
 async fn an_upload_that_kill_9_cut_leaves_no_message() {
     let folder = Folder::new("upload");
-    let mut node = Node::start(&folder.path().join("data"));
+    let mut node = Node::start_on_two(&folder.path().join("data"));
     let alice = node.mailbox(0);
     let mut connection = vertebra_tests::wire::Connection::open(&alice.target)
         .await

@@ -73,7 +73,7 @@ async fn hang_on(ends: &Ends, habit: Habit) -> Held {
 async fn a_thousand_slow_clients_leave_no_descriptor_and_honest_ones_are_served() {
     raise_descriptor_limit();
     let folder = Folder::new("slow");
-    let mut node = Node::start(&folder.path().join("data"));
+    let mut node = Node::start_on_two(&folder.path().join("data"));
     let large = node
         .mailbox(0)
         .send("X26ABC2", WORKFLOW, &[], &vec![5; 20_000_000])
@@ -136,7 +136,7 @@ async fn a_thousand_slow_clients_leave_no_descriptor_and_honest_ones_are_served(
 #[tokio::test]
 async fn clients_that_vanish_leave_no_descriptor() {
     let folder = Folder::new("vanish");
-    let node = Node::start(&folder.path().join("data"));
+    let node = Node::start_on_two(&folder.path().join("data"));
     let large = node
         .mailbox(0)
         .send("X26ABC2", WORKFLOW, &[], &vec![5; 5_000_000])

@@ -45,7 +45,7 @@ async fn world() -> MutexGuard<'static, World> {
                 tls: None,
             }
         });
-        let node = peer.is_none().then(|| Node::start(&folder.path().join("data")));
+        let node = peer.is_none().then(|| Node::start_on_two(&folder.path().join("data")));
         Mutex::new(World {
             node,
             peer,
