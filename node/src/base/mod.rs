@@ -1,5 +1,6 @@
-//! Identifiers, time, sizes, limits. Names nothing else of ours.
+//! Identifiers, time, checksums, limits. Names nothing else of ours.
 
+pub mod checksum;
 pub mod id;
 pub mod limits;
 pub mod time;

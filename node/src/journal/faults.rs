@@ -3,6 +3,7 @@
 use super::format::*;
 use super::stepping::{Life, SIZES};
 use super::*;
+use crate::base::checksum;
 use crate::ring::storage::BLOCK_BYTES;
 use crate::ring::storage::simulated::{Dice, Failing};
 
@@ -203,7 +204,7 @@ fn another_nodes_journal_and_a_later_format_are_refused() {
     life.config.node -= 1;
     let mut block = life.disk.bytes(LOG_1)[..BLOCK_BYTES].to_vec();
     block[4] = 2;
-    let crc = crc32c::crc32c(&block[..124]);
+    let crc = checksum::crc32c(&block[..124]);
     block[124..128].copy_from_slice(&crc.to_le_bytes());
     life.disk.overwrite(LOG_1, 0, &block);
     assert!(matches!(life.open(), Err(OpenError::Newer { found: 2, known: 1, .. })));
@@ -391,7 +392,7 @@ fn random_bytes_are_never_a_batch_and_never_a_panic() {
             bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
             bytes[6] = 1 + (dice.bits() % 2) as u8;
             bytes[7] = (dice.bits() % 4) as u8;
-            let crc = crc32c::crc32c(&bytes[..124]);
+            let crc = checksum::crc32c(&bytes[..124]);
             bytes[124..128].copy_from_slice(&crc.to_le_bytes());
         }
         if let Ok((header, _)) = Header::decode(&bytes) {
@@ -498,10 +499,10 @@ fn a_journal_of_version_1_opens() {
     for place in [64..80] {
         segment[place].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     }
-    let crc = crc32c::crc32c(&segment[..124]);
+    let crc = checksum::crc32c(&segment[..124]);
     segment[124..128].copy_from_slice(&crc.to_le_bytes());
     segment[BLOCK_BYTES + 56..BLOCK_BYTES + 60].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc32c::crc32c(&segment[BLOCK_BYTES..BLOCK_BYTES + 124]);
+    let crc = checksum::crc32c(&segment[BLOCK_BYTES..BLOCK_BYTES + 124]);
     segment[BLOCK_BYTES + 124..BLOCK_BYTES + 128].copy_from_slice(&crc.to_le_bytes());
     segment.resize(64 * 1024, 0);
     life.disk.put(SegmentId { stream: 2, number: 1 }, segment);

@@ -5,6 +5,7 @@
 
 use super::planted::{Bug, planted};
 use super::{RECORD_BYTES_MAX, RecordKey, Stream};
+use crate::base::checksum;
 use crate::ring::storage::BLOCK_BYTES;
 use bytes::Bytes;
 
@@ -164,7 +165,7 @@ impl Header {
         into[112] = self.first.kind;
         into[116..120].copy_from_slice(&self.capacity.to_le_bytes());
         into[120..124].copy_from_slice(&self.records_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&into[..HEADER_CRC_AT]);
+        let crc = checksum::crc32c(&into[..HEADER_CRC_AT]);
         into[HEADER_CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         crc
     }
@@ -175,7 +176,7 @@ impl Header {
             return Err(Mismatch::NoHeader);
         }
         let crc = get_u32(from, HEADER_CRC_AT);
-        if crc != crc32c::crc32c(&from[..HEADER_CRC_AT]) && !planted(Bug::SkipBatchChecksum) {
+        if crc != checksum::crc32c(&from[..HEADER_CRC_AT]) && !planted(Bug::SkipBatchChecksum) {
             return Err(Mismatch::NoHeader);
         }
         let version = u16::from_le_bytes(get(from, 4));
@@ -246,19 +247,19 @@ impl Header {
         planted(Bug::SkipBatchChecksum)
             || batch
                 .get(HEADER_BYTES..self.bytes as usize)
-                .is_some_and(|records| crc32c::crc32c(records) == self.records_crc)
+                .is_some_and(|records| checksum::crc32c(records) == self.records_crc)
     }
 }
 
 /// The part of a record's checksum that binds it to its segment.
 pub(super) fn segment_crc(identity: Identity, stream: Stream, segment: u32) -> u32 {
-    let mut crc = crc32c::crc32c(&identity.journal.to_le_bytes());
-    crc = crc32c::crc32c_append(crc, &identity.node.to_le_bytes());
+    let mut crc = checksum::crc32c(&identity.journal.to_le_bytes());
+    crc = checksum::crc32c_append(crc, &identity.node.to_le_bytes());
     if planted(Bug::IgnorePlace) {
         return crc;
     }
-    crc = crc32c::crc32c_append(crc, &[stream.number()]);
-    crc32c::crc32c_append(crc, &segment.to_le_bytes())
+    crc = checksum::crc32c_append(crc, &[stream.number()]);
+    checksum::crc32c_append(crc, &segment.to_le_bytes())
 }
 
 /// A record header as read.
@@ -292,8 +293,8 @@ impl RecordHeader {
 
     /// Whether header and payload, given as they lie on disk, are what was written at `offset`.
     pub(super) fn matches(&self, segment_crc: u32, offset: u32, record: &[u8]) -> bool {
-        let crc = crc32c::crc32c_append(segment_crc, &offset.to_le_bytes());
-        planted(Bug::SkipRecordChecksum) || crc32c::crc32c_append(crc, &record[4..]) == self.crc
+        let crc = checksum::crc32c_append(segment_crc, &offset.to_le_bytes());
+        planted(Bug::SkipRecordChecksum) || checksum::crc32c_append(crc, &record[4..]) == self.crc
     }
 }
 
@@ -354,8 +355,8 @@ impl<'a> BatchWriter<'a> {
             at += piece.len();
         }
         let offset = self.offset + start as u32;
-        let crc = crc32c::crc32c_append(self.segment_crc, &offset.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc, &record[4..at]);
+        let crc = checksum::crc32c_append(self.segment_crc, &offset.to_le_bytes());
+        let crc = checksum::crc32c_append(crc, &record[4..at]);
         record[0..4].copy_from_slice(&crc.to_le_bytes());
         record[at..].fill(0);
         if self.records == 0 {
@@ -373,7 +374,7 @@ impl<'a> BatchWriter<'a> {
             bytes: self.used as u32,
             records: self.records,
             first: self.first,
-            records_crc: crc32c::crc32c(&self.buffer[HEADER_BYTES..self.used]),
+            records_crc: checksum::crc32c(&self.buffer[HEADER_BYTES..self.used]),
             ..header
         };
         self.buffer[self.used..blocks(self.used)].fill(0);

@@ -12,7 +12,7 @@
 //! the value: a value that lies under another key or in another table does not match either.
 
 use super::Table;
-use crate::base::{LogIndex, Timestamp};
+use crate::base::{LogIndex, Timestamp, checksum};
 use crate::journal::Watermarks;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, CommitToken, Database, Env, EnvFlags, EnvOpenOptions, OnCommit, RoTxn, WithoutTls};
@@ -298,8 +298,8 @@ fn table_of(key: &[u8]) -> Option<Table> {
 /// The checksum of a value, bound to where it lies.
 pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
     let period = table.period.to_be_bytes();
-    let crc = crc32c::crc32c(&[table.id, period[0], period[1], period[2], period[3]]);
-    crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value).to_le_bytes()
+    let crc = checksum::crc32c(&[table.id, period[0], period[1], period[2], period[3]]);
+    checksum::crc32c_append(checksum::crc32c_append(crc, key), value).to_le_bytes()
 }
 
 /// A value with its checksum in front.

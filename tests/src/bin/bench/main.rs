@@ -17,6 +17,10 @@ mod waiting;
 
 use std::time::Duration;
 
+/// The node's own, so that the journal alone runs as it does in the node.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How a figure is judged.
 #[derive(Clone, Copy)]
 pub enum Bound {
