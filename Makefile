@@ -10,6 +10,8 @@ LISTEN ?= 127.0.0.1:8700
 VENV := target/venv
 PINS := tests/python/requirements.txt
 BENCH_PINS := tests/python/requirements-bench.txt
+SECONDS_EACH ?= 60
+FUZZ_TARGETS := config journal http nhsmesh chunk_range
 
 # $(call packages,NAMES): installs those that are missing; says which where there is no apt-get.
 define packages
@@ -60,11 +62,29 @@ test: packages-build packages-test venv ## Everything that guards a change: tidy
 	cargo test --release --workspace --no-fail-fast
 
 .PHONY: soak
-soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts
+soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing
 	cargo build --release --workspace
 	VERTEBRA_SIM_SEEDS=100000 cargo test --release -p vertebra --lib journal::simulation
 	VERTEBRA_KILL_CYCLES=2000 VERTEBRA_POWER_CYCLES=500 VERTEBRA_FUZZ_ROUNDS=200000 \
 	    cargo test --release -p vertebra-tests --test faults
+	$(MAKE) fuzz
+
+# The instrumentation needs flags that the stable compiler keeps for itself. The binaries are run directly, so that
+# corpora and artefacts lie below target/ and not beside the sources.
+.PHONY: fuzz
+fuzz: packages-build ## Coverage-guided fuzzing, SECONDS_EACH=60 for each target; crashes in target/fuzz-artifacts
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	RUSTC_BOOTSTRAP=1 cargo fuzz build --fuzz-dir tests/fuzz --target-dir target/fuzz-build --codegen-units 16
+	@for name in $(FUZZ_TARGETS); do \
+	    corpus=target/fuzz-corpus/$$name; artifacts=target/fuzz-artifacts/$$name; \
+	    mkdir -p $$corpus $$artifacts; \
+	    echo "fuzzing $$name for $(SECONDS_EACH) s"; \
+	    ASAN_OPTIONS=detect_leaks=0 target/fuzz-build/*/release/$$name $$corpus tests/fuzz/seeds/$$name \
+	        -artifact_prefix=$$artifacts/ -max_total_time=$(SECONDS_EACH) -rss_limit_mb=2048 -timeout=20 \
+	        -max_len=4096 -print_final_stats=1 >target/fuzz-$$name.log 2>&1 \
+	        || { tail -n 60 target/fuzz-$$name.log; exit 1; }; \
+	    grep -E 'DONE|number_of_executed' target/fuzz-$$name.log; \
+	done
 
 $(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(BENCH_PINS)

@@ -1,6 +1,7 @@
 //! What a configuration must be: ranges, paths, and where in the file a problem stands.
 
 use super::{Config, Problem};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -336,20 +337,39 @@ pub(super) fn shape(text: &str, error: &toml::de::Error) -> Problem {
     }
 }
 
-/// Line (from 1), section and key at a byte offset.
+/// Every section with its keys.
+fn schema() -> toml::Table {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut config = Config::sandbox(Path::new(""), nowhere, nowhere);
+    config.mesh.previous_shared_key = Some(PathBuf::new());
+    toml::Table::try_from(config).expect("a configuration is a table of tables")
+}
+
+/// Line (from 1), section and key at a byte offset. Only names that the configuration has: a line of a value that spans
+/// lines may look like a section or a key.
 fn place(text: &str, offset: usize) -> (usize, String, Option<&str>) {
+    let schema = schema();
     let mut section = String::new();
     let mut start = 0;
     for (n, line) in text.split('\n').enumerate() {
         let trimmed = line.trim();
-        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            section = name.trim().to_owned();
+        if let Some(header) = trimmed.strip_prefix('[') {
+            let name = header
+                .trim_start_matches('[')
+                .split([']', '.'])
+                .next()
+                .unwrap_or("")
+                .trim();
+            name.clone_into(&mut section);
+            if !schema.contains_key(name) {
+                section.clear();
+            }
         }
         if offset <= start + line.len() {
             let key = line
                 .split_once('=')
                 .map(|(key, _)| key.trim())
-                .filter(|key| !key.starts_with('#'));
+                .filter(|key| schema.get(&section).is_some_and(|keys| keys.get(key).is_some()));
             return (n + 1, section, key);
         }
         start += line.len() + 1;

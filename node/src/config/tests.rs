@@ -301,3 +301,18 @@ fn a_data_folder_has_one_process_at_a_time() {
     let blocked = folder.with("node", "data = \"server.pem\"").expect("valid");
     assert!(matches!(blocked.lock_data(), Err(DataLockError::Io { .. })));
 }
+
+#[test]
+fn a_refusal_repeats_no_line_of_a_value_that_looks_like_a_section_or_a_key() {
+    let folder = Folder::new("lines");
+    let name = "name = \"\"\"\n[PLANTED]\nPLANTED = 1\n\"\"\"";
+    refused(folder.with("node", &format!("{name}\nid = \"x\"")));
+    for text in [
+        format!("{SMALLEST}[node]\n{name}\nid = "),
+        "[tls]\nkey = \"\"\"\nPLANTED==\n[PLANTED]\n".to_owned(),
+        "[tls]\ncrl = [\n[\"PLANTED\"],\n1,\n]\n".to_owned(),
+        "[mesh]\nshared_key =\nPLANTED==\n".to_owned(),
+    ] {
+        refused(folder.parse(&text));
+    }
+}

@@ -12,13 +12,15 @@
 #[cfg(test)]
 mod faults;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod planted;
 mod queue;
 mod recover;
 mod scan;
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod stepping;
 mod task;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The seam under the journal: segments as files, written in whole blocks.
 //!
 //! It owns segment files, the ring that writes them and their buffers. It must never know what a block means.
-//! Two implementations: [`RingStorage`] (real files, a ring of its own) and, in tests, a simulated disk that loses,
+//! Two implementations: [`RingStorage`] (real files, a ring of its own) and, in tests and fuzz targets, a simulated disk that loses,
 //! tears, flips, moves and refuses what it likes.
 //!
 //! Invariants the journal relies on: a write that was reported as done was synced to the disk first; a
@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 mod buffer;
 mod files;
 mod real;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod simulated;
 
 pub use buffer::BlockBuffer;

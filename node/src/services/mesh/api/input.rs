@@ -222,15 +222,18 @@ fn flag(headers: &HeaderMap, name: &HeaderName) -> bool {
     text(headers, name).is_some_and(|value| YES.iter().any(|yes| value.trim().eq_ignore_ascii_case(yes)))
 }
 
-/// The total of a chunk range `chunk:total`; `None` when it is malformed or its chunk is not `chunk`.
-pub(super) fn chunk_range(range: &str, chunk: u32) -> Option<u32> {
+/// A chunk number as paths and chunk ranges write it: decimal digits alone; `None` for anything else, a sign included,
+/// and above 32 bits.
+pub fn chunk_number(text: &str) -> Option<u32> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    fits.then(|| text.parse().ok()).flatten()
+}
+
+/// The total of a chunk range `chunk:total` with spaces around its numbers or not; `None` when it is malformed or its
+/// chunk is not `chunk`, or is 0, or is above the total (MESH API specification, "Send message chunk").
+pub fn chunk_range(range: &str, chunk: u32) -> Option<u32> {
     let (first, total) = range.split_once(':')?;
-    let number = |text: &str| {
-        let text = text.trim();
-        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        fits.then(|| text.parse::<u32>().ok()).flatten()
-    };
-    let (first, total) = (number(first)?, number(total)?);
+    let (first, total) = (chunk_number(first.trim())?, chunk_number(total.trim())?);
     (first == chunk && (1..=total).contains(&first)).then_some(total)
 }
 

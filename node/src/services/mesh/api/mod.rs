@@ -25,6 +25,7 @@ mod sandbox;
 mod tracking;
 mod views;
 
+pub use input::{chunk_number, chunk_range};
 pub use openapi::document;
 
 use crate::audit::{Audit, Entry};
@@ -375,10 +376,7 @@ impl Asked {
 
     /// The chunk number of the path.
     fn chunk(&self) -> Result<u32, Failure> {
-        let text = &self.parameters.chunk;
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten();
-        number.ok_or_else(|| {
+        input::chunk_number(&self.parameters.chunk).ok_or_else(|| {
             let place = errors::Place::Path;
             errors::Field {
                 place,
