@@ -523,3 +523,30 @@ fn a_journal_of_version_1_opens() {
         "first"
     );
 }
+
+#[test]
+fn a_header_with_a_fitting_checksum_and_impossible_numbers_is_no_header() {
+    let fixture = include_bytes!("fixtures/version-1.journal");
+    let forged = |at: usize, value: u32| {
+        let mut block = fixture[..BLOCK_BYTES].to_vec();
+        block[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let crc = checksum::crc32c(&block[..124]);
+        block[124..128].copy_from_slice(&crc.to_le_bytes());
+        Header::decode(&block).map(|(header, _)| header.end())
+    };
+    let (bytes, carry_offset, last_block) = (40, 60, u32::MAX - 4095);
+    assert!(forged(bytes, 128).is_ok(), "the smallest batch");
+    assert_eq!(forged(bytes, 127), Err(Mismatch::NoHeader), "smaller than its header");
+    assert!(forged(bytes, last_block).is_ok(), "ends at the last address");
+    assert_eq!(forged(bytes, last_block + 1), Err(Mismatch::NoHeader), "ends behind it");
+    assert_eq!(
+        forged(carry_offset, 4096),
+        Err(Mismatch::NoHeader),
+        "carried records behind it"
+    );
+    assert_eq!(
+        forged(carry_offset, 1),
+        Err(Mismatch::NoHeader),
+        "carried records inside a block"
+    );
+}

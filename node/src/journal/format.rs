@@ -213,8 +213,11 @@ impl Header {
             capacity: get_u32(from, 116),
             records_crc: get_u32(from, 120),
         };
-        let sane =
-            (header.bytes as usize) >= HEADER_BYTES && (header.carry_offset as usize).is_multiple_of(BLOCK_BYTES);
+        // A checksum that fits says who wrote it, not that he meant it: nothing below may overflow on these.
+        let end = u64::from(header.place.1) + blocks(header.bytes as usize) as u64;
+        let carried_before = header.carry_offset <= header.place.1;
+        let aligned = (header.carry_offset as usize).is_multiple_of(BLOCK_BYTES);
+        let sane = header.bytes as usize >= HEADER_BYTES && end <= u64::from(u32::MAX) && carried_before && aligned;
         if sane {
             Ok((header, crc))
         } else {
