@@ -280,12 +280,15 @@ pub fn first_lost_blocking(folder: &Path) -> std::io::Result<u64> {
 pub fn start_of_blocking(journal: &Journal, after: u64, from_ms: u64) -> Result<u32, ReadError> {
     let mut start = 0;
     for segment in journal.segments(Stream::Audit) {
-        let Some((key, payload)) = journal.first_blocking(Stream::Audit, segment.number)? else {
-            break;
-        };
-        // A head that is not an entry is for the proof to judge: nothing is left out because of it.
-        let early = decode(&payload).is_ok_and(|entry| entry.at.plus_ms(CLOCK_STEP_MS_MAX).ms() < from_ms);
-        if start == 0 || early || key.number <= after {
+        // A segment without records at its head (the first one begins with a seal) is not jumped to.
+        let later = journal
+            .first_blocking(Stream::Audit, segment.number)?
+            .is_some_and(|(key, payload)| {
+                // A head that is not an entry is for the proof to judge: nothing is left out because of it.
+                let early = decode(&payload).is_ok_and(|entry| entry.at.plus_ms(CLOCK_STEP_MS_MAX).ms() < from_ms);
+                early || key.number <= after
+            });
+        if start == 0 || later {
             start = segment.number;
         }
     }

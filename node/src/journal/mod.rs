@@ -405,8 +405,8 @@ impl Journal {
         scan::scan(&self.shared, stream, segment, each)
     }
 
-    /// The first record of a segment, which in all but the first is a repeated copy of the newest carried record before
-    /// it; `None` while there is none. Blocking, and as cheap as one batch.
+    /// The first record of a segment's first batch, in all but the first segment a repeated copy of the newest carried record
+    /// before it; `None` when that batch is a seal, or not there yet. Blocking, and as cheap as one batch.
     pub fn first_blocking(&self, stream: Stream, segment: u32) -> Result<Option<(RecordKey, Bytes)>, ReadError> {
         scan::first(&self.shared, stream, segment)
     }

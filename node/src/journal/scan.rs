@@ -84,7 +84,7 @@ pub(super) fn scan(
     Ok(())
 }
 
-/// The first record of a segment, a repeated copy as well; `None` while the segment has none.
+/// The first record of the first batch, a repeated copy as well; `None` when that is a seal, or not there yet.
 pub(super) fn first(shared: &Shared, stream: Stream, segment: u32) -> Result<Option<(RecordKey, Bytes)>, ReadError> {
     let corrupt = |what| ReadError::Corrupt {
         stream,
