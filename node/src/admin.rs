@@ -16,8 +16,11 @@
 //! | `GET /admin/workflows`, `PUT /admin/workflows/ID` | workflows: [`directory::WorkflowChange`] |
 //! | `GET /admin/trace/ID` | the life of a message or request: [`trace::Trace`] |
 //! | `POST /admin/verify[?deep=true]` | [`verify::Report`] |
+//! | `POST /admin/audit/verify` | [`audit::ChainReport`] |
+//! | `POST /admin/audit/query`, `…/export` with an [`audit::Search`] | a page of audit entries: [`audit::Page`] |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
+pub mod audit;
 pub mod directory;
 pub mod figures;
 pub mod status;
@@ -189,6 +192,8 @@ pub(crate) enum Call {
     PutWorkflow(String),
     Trace(String),
     Verify,
+    AuditVerify,
+    AuditSearch(audit::Kind),
     Clock,
 }
 
@@ -214,6 +219,9 @@ impl Call {
             (&Method::PUT, "admin", Some("workflows"), Some(_)) => argument().map(Call::PutWorkflow),
             (&Method::GET, "admin", Some("trace"), Some(_)) => argument().map(Call::Trace),
             (&Method::POST, "admin", Some("verify"), None) => Some(Call::Verify),
+            (&Method::POST, "admin", Some("audit"), Some("verify")) => Some(Call::AuditVerify),
+            (&Method::POST, "admin", Some("audit"), Some("query")) => Some(Call::AuditSearch(audit::Kind::Query)),
+            (&Method::POST, "admin", Some("audit"), Some("export")) => Some(Call::AuditSearch(audit::Kind::Export)),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
         }
@@ -231,6 +239,8 @@ impl Call {
             | Call::PutWorkflow(_)
             | Call::Trace(_)
             | Call::Verify
+            | Call::AuditVerify
+            | Call::AuditSearch(_)
             | Call::Clock => false,
         }
     }
@@ -312,6 +322,8 @@ impl Admin {
                 self.record(id, "admin.verify", "node", "200").await?;
                 Ok(Answer::ok(&verify::verify(&self.store(), deep).await))
             }
+            Call::AuditVerify => self.audit_verify(id).await,
+            Call::AuditSearch(kind) => self.audit_search(kind, directory::parse(body)?, id).await,
             Call::Clock => self.move_clock(body, id).await,
         }
     }
@@ -386,8 +398,8 @@ impl Admin {
         Ok(Answer::ok(&json!({ "now": self.clock.now().iso() })))
     }
 
-    /// Puts what an operator did on the record; the answer waits for it.
-    async fn record(&self, id: RequestId, action: &str, subject: &str, outcome: &str) -> Result<(), Refused> {
+    /// Puts what an operator did on the record, and gives the entry's sequence number; the answer waits for it.
+    async fn record(&self, id: RequestId, action: &str, subject: &str, outcome: &str) -> Result<u64, Refused> {
         let entry = Entry {
             at: self.clock.now(),
             request: id,
@@ -397,7 +409,7 @@ impl Admin {
             subject: subject.to_owned(),
             outcome: outcome.to_owned(),
         };
-        self.audit.append(entry).await.map(drop).map_err(|cause| {
+        self.audit.append(entry).await.map_err(|cause| {
             tracing::error!(request = %id, %cause, "an operator's action could not be put on the audit record");
             Refused::Failed
         })

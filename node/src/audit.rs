@@ -15,13 +15,20 @@
 //! how the journal batches anyway). When it is refused, nothing has been chained to it on disk: the head goes back to the
 //! last durable entry, and a refused entry leaves no gap.
 
+mod proof;
+#[cfg(test)]
+mod tests;
+
+pub use proof::{
+    Proof, Verdict, first_lost_blocking, prove_blocking, query_blocking, start_of_blocking, verify_blocking,
+};
+
 use crate::base::{RequestId, Timestamp};
-use crate::journal::{AppendError, Journal, Position, ReadError, Record, RecordKey, Stream};
+use crate::journal::{AppendError, Journal, Position, Record, RecordKey, Stream};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -245,171 +252,3 @@ impl Shared {
         }
     }
 }
-
-/// One place where a chain is broken, or its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Whole up to this head; `logged` heads all matched.
-    Whole(Head),
-    /// The first entry that does not fit, and why.
-    Broken {
-        /// Its sequence number.
-        sequence: u64,
-        /// What does not fit.
-        why: String,
-    },
-}
-
-/// Follows a chain record by record.
-#[derive(Default)]
-struct Follower {
-    /// `None` before the first record.
-    head: Option<Head>,
-    logged: BTreeMap<u64, [u8; 32]>,
-    broken: Option<(u64, String)>,
-}
-
-impl Follower {
-    fn new(logged: &[Head]) -> Follower {
-        let mut follower = Follower::default();
-        for head in logged.iter().filter(|head| head.sequence > 0) {
-            let before = follower.logged.insert(head.sequence, head.hash);
-            if before.is_some_and(|hash| hash != head.hash) {
-                follower.breaks(head.sequence, "the log holds two heads for it that differ");
-            }
-        }
-        follower
-    }
-
-    fn breaks(&mut self, sequence: u64, why: &str) {
-        if self.broken.as_ref().is_none_or(|(first, _)| sequence < *first) {
-            self.broken = Some((sequence, why.to_owned()));
-        }
-    }
-
-    fn next(&self) -> u64 {
-        self.head.map_or(1, |head| head.sequence + 1)
-    }
-
-    /// Takes the next record; gives its entry unless it is a carried copy or the chain is broken.
-    fn follow(&mut self, key: RecordKey, payload: &[u8]) -> Option<Entry> {
-        if self.broken.is_some() {
-            return None;
-        }
-        if key.kind != KIND_ENTRY {
-            self.breaks(
-                self.next(),
-                "a record of an unknown kind follows; a newer release may know it",
-            );
-            return None;
-        }
-        let found = Audit::head_of(key.number, payload);
-        if self.head == Some(found) {
-            // A carried copy; the journal's scan passes over these, a plain reader of segments would not.
-            return None;
-        }
-        match self.fits(key.number, payload) {
-            Ok(entry) => {
-                self.head = Some(found);
-                if self.logged.get(&found.sequence).is_some_and(|hash| *hash != found.hash) {
-                    self.breaks(found.sequence, "its hash is not the one that was entered into the log");
-                }
-                Some(entry)
-            }
-            Err(why) => {
-                self.breaks(
-                    self.head.map_or(key.number, |head| key.number.min(head.sequence + 1)),
-                    why,
-                );
-                None
-            }
-        }
-    }
-
-    fn fits(&self, number: u64, payload: &[u8]) -> Result<Entry, &'static str> {
-        let (before, entry) = payload.split_at_checked(HASH_BYTES).ok_or("it is too short")?;
-        match self.head {
-            Some(head) if number != head.sequence + 1 => return Err("it is missing or out of order"),
-            Some(head) if before != head.hash => return Err("it does not carry the hash of the entry before"),
-            None if number == 1 && before != [0; HASH_BYTES] => return Err("the first entry carries a hash"),
-            None if self
-                .logged
-                .get(&(number.wrapping_sub(1)))
-                .is_some_and(|hash| before != hash) =>
-            {
-                return Err("it does not carry the hash that was entered into the log for the entry before");
-            }
-            // The first one that was kept: what came before it was removed with its segment.
-            Some(_) | None => {}
-        }
-        let (version, entry) = entry.split_first().ok_or("it is too short")?;
-        if *version != VERSION {
-            return Err("it has a version that this release does not know");
-        }
-        postcard::from_bytes(entry).map_err(|_| "it cannot be decoded")
-    }
-
-    fn verdict(mut self) -> Verdict {
-        let last = self.head.map_or(0, |head| head.sequence);
-        let known = self.logged.last_key_value().map_or(0, |(sequence, _)| *sequence);
-        if self.broken.is_none() && known > last {
-            self.breaks(
-                last + 1,
-                &format!("the chain ends before it, but the log knows of {known} entries"),
-            );
-        }
-        match self.broken {
-            Some((sequence, why)) => Verdict::Broken { sequence, why },
-            None => Verdict::Whole(self.head.unwrap_or_default()),
-        }
-    }
-}
-
-/// Proves the chain of all segments; blocking. `logged` are heads that were entered into the log, in any order; those of
-/// segments that were removed are passed over. Damage that the journal finds is a broken entry too.
-///
-/// # Errors
-/// The system could not read.
-pub fn verify_blocking(journal: &Journal, logged: &[Head]) -> Result<Verdict, ReadError> {
-    let mut follower = Follower::new(logged);
-    for segment in journal.segments(Stream::Audit) {
-        let scanned = journal.scan_blocking(Stream::Audit, segment.number, &mut |key, _, payload| {
-            follower.follow(key, &payload);
-        });
-        match scanned {
-            Ok(()) => {}
-            Err(error @ (ReadError::Corrupt { .. } | ReadError::Gone { .. })) => {
-                follower.breaks(follower.next(), &error.to_string());
-            }
-            Err(error @ ReadError::Io(_)) => return Err(error),
-        }
-        if follower.broken.is_some() {
-            break;
-        }
-    }
-    Ok(follower.verdict())
-}
-
-/// Calls `each` for every entry, oldest first, until it says `false`; blocking. Stops at the first entry that does not
-/// fit the chain: [`verify_blocking`] names it.
-///
-/// # Errors
-/// As the journal's scan.
-pub fn query_blocking(journal: &Journal, each: &mut dyn FnMut(u64, Position, &Entry) -> bool) -> Result<(), ReadError> {
-    let mut follower = Follower::default();
-    let mut wanted = true;
-    for segment in journal.segments(Stream::Audit) {
-        journal.scan_blocking(Stream::Audit, segment.number, &mut |key, position, payload| {
-            if wanted && let Some(entry) = follower.follow(key, &payload) {
-                wanted = each(key.number, position, &entry);
-            }
-        })?;
-        if !wanted || follower.broken.is_some() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

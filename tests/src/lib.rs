@@ -9,6 +9,7 @@
 pub mod books;
 pub mod certificates;
 pub mod disk;
+pub mod forge;
 pub mod mesh;
 pub mod node;
 pub mod process;

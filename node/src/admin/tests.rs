@@ -31,6 +31,18 @@ fn every_call_of_the_table_is_told_and_nothing_else() {
         ),
         (&get, "/admin/trace/abc", Some(Call::Trace("abc".to_owned()))),
         (&Method::POST, "/admin/verify", Some(Call::Verify)),
+        (&Method::POST, "/admin/audit/verify", Some(Call::AuditVerify)),
+        (
+            &Method::POST,
+            "/admin/audit/query",
+            Some(Call::AuditSearch(audit::Kind::Query)),
+        ),
+        (
+            &Method::POST,
+            "/admin/audit/export",
+            Some(Call::AuditSearch(audit::Kind::Export)),
+        ),
+        (&get, "/admin/audit/query", None),
         (&Method::POST, "/admin/clock", Some(Call::Clock)),
         (&get, "/admin/clock", None),
         (&Method::POST, "/metrics", None),
@@ -60,6 +72,8 @@ fn over_loopback_only_metrics_and_health_are_open() {
         Call::PutWorkflow(String::new()),
         Call::Trace(String::new()),
         Call::Verify,
+        Call::AuditVerify,
+        Call::AuditSearch(audit::Kind::Export),
         Call::Clock,
     ] {
         assert!(!call.is_open(), "{call:?}");

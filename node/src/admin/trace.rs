@@ -2,7 +2,7 @@
 //! name, local id or body.
 
 use super::{Admin, Answer, Refused};
-use crate::audit::{self, Entry};
+use crate::audit::{self, Entry, Head};
 use crate::base::RequestId;
 use crate::journal::Journal;
 use crate::services::mesh::MessageId;
@@ -85,7 +85,7 @@ impl TracedMessage {
 fn entries_blocking(journal: &Journal, id: &str, request: Option<RequestId>) -> Result<(Vec<Step>, bool), Refused> {
     let mut steps = Vec::new();
     let mut cut = false;
-    let mut each = |_: u64, _: crate::journal::Position, entry: &Entry| {
+    let mut each = |_: Head, _: [u8; 32], entry: &Entry| {
         let fits = Some(entry.request) == request || entry.subject.split(['/', ' ']).any(|part| part == id);
         if fits && steps.len() == ENTRIES_MAX {
             cut = true;
@@ -103,7 +103,7 @@ fn entries_blocking(journal: &Journal, id: &str, request: Option<RequestId>) -> 
         }
         true
     };
-    audit::query_blocking(journal, &mut each).map_err(|cause| {
+    audit::query_blocking(journal, 0, &mut each).map_err(|cause| {
         tracing::error!(%cause, "the audit chain could not be read for a trace");
         Refused::Failed
     })?;

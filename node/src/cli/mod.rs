@@ -3,10 +3,12 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration. `status` says more: 0 healthy, 10 degraded, 20 cannot
 //! write (or not running).
 
+mod audit;
 mod certificates;
 mod client;
 mod directory;
 mod doctor;
+mod event;
 mod sandbox;
 mod status;
 mod table;
@@ -89,6 +91,13 @@ enum Command {
                             --sandbox ./box"
     )]
     Trace(trace::Args),
+    /// The record of every access: prove it, ask it, export it
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra audit verify\n  vertebra audit query --subject X26ABC1 --limit 20\n  \
+                            vertebra audit export --output audit.ndjson"
+    )]
+    Audit(audit::AuditCommand),
     /// Completions for a shell, on standard output
     #[command(
         after_help = "Examples:\n  vertebra completions bash > /etc/bash_completion.d/vertebra\n  \
@@ -141,6 +150,9 @@ enum CliError {
     /// Exit 1: the node refused; its own sentence.
     #[error("{0}")]
     Refused(String),
+    /// Exit 1: a stopped node's audit stream is damaged, so that its stores do not open.
+    #[error("{0}")]
+    AuditDamaged(String),
     /// Exit 1: anything else, as a sentence.
     #[error("{0}")]
     Failed(String),
@@ -150,7 +162,7 @@ impl CliError {
     fn exit(&self) -> u8 {
         match self {
             CliError::Config(_) | CliError::Usage(_) => 2,
-            CliError::NotRunning { .. } | CliError::Refused(_) | CliError::Failed(_) => 1,
+            CliError::NotRunning { .. } | CliError::Refused(_) | CliError::AuditDamaged(_) | CliError::Failed(_) => 1,
         }
     }
 }
@@ -183,6 +195,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Mailbox(command) => directory::run_mailbox(command),
         Command::Workflow(command) => directory::run_workflow(command),
         Command::Trace(args) => trace::run(&args),
+        Command::Audit(command) => audit::run(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             let shell = match shell {

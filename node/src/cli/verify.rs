@@ -3,9 +3,11 @@
 use super::client::Target;
 use super::sandbox;
 use super::{CliError, print};
-use crate::admin::verify::{Report, verify};
+use crate::admin::verify::{Report, Store, verify};
 use crate::config::{Config, FILE_DEFAULT};
-use crate::node;
+use crate::journal::{OpenError as JournalError, Stream};
+use crate::log::OpenError;
+use crate::node::{self, NodeError};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ pub(super) struct Args {
 }
 
 /// A full disk of bodies takes its time.
-const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     let path = format!("/admin/verify?deep={}", args.deep);
@@ -48,13 +50,25 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     Ok(if report.ok() { 0 } else { 1 })
 }
 
-/// Opens what the node stores as the node does (which recovers its tail), verifies, and closes it.
+/// The configuration of the node that `target` means.
+pub(super) fn open_config(target: &Target) -> Result<Config, CliError> {
+    match (&target.sandbox, &target.config) {
+        (Some(folder), _) => sandbox::stored_config(folder),
+        (None, Some(file)) => Ok(Config::read(file)?),
+        (None, None) => Ok(Config::read(Path::new(FILE_DEFAULT))?),
+    }
+}
+
 fn stopped(target: &Target, deep: bool) -> Result<Report, CliError> {
-    let config = match (&target.sandbox, &target.config) {
-        (Some(folder), _) => sandbox::stored_config(folder)?,
-        (None, Some(file)) => Config::read(file)?,
-        (None, None) => Config::read(Path::new(FILE_DEFAULT))?,
-    };
+    stopped_node(target, async |store| Ok(verify(store, deep).await))
+}
+
+/// Opens what the node stores as the node does (which recovers its tail), looks at it, and closes it.
+pub(super) fn stopped_node<T>(
+    target: &Target,
+    look: impl AsyncFnOnce(&Store) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let config = open_config(target)?;
     if !config.node.data.is_dir() {
         let what = format!(
             "{} is not there: this node has stored nothing yet",
@@ -67,12 +81,15 @@ fn stopped(target: &Target, deep: bool) -> Result<Report, CliError> {
         .lock_data()
         .map_err(|error| CliError::Failed(error.to_string()))?;
     tokio_uring::start(async {
-        let store = node::open_store(&config)
-            .await
-            .map_err(|error| CliError::Failed(error.to_string()))?;
-        let report = verify(&store, deep).await;
+        let store = node::open_store(&config).await.map_err(|error| match &error {
+            NodeError::Open(OpenError::Journal(JournalError::Corrupt { stream, .. })) if *stream == Stream::Audit => {
+                CliError::AuditDamaged(error.to_string())
+            }
+            _ => CliError::Failed(error.to_string()),
+        })?;
+        let found = look(&store).await;
         store.log.close().await;
-        Ok(report)
+        found
     })
 }
 

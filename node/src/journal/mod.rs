@@ -36,7 +36,7 @@ use recover::Sizes;
 use serde::{Deserialize, Serialize};
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use task::Task;
@@ -407,6 +407,12 @@ impl Journal {
         scan::scan(&self.shared, stream, segment, each)
     }
 
+    /// The first record of a segment's first batch, in all but the first segment a repeated copy of the newest carried record
+    /// before it; `None` when that batch is a seal, or not there yet. Blocking, and as cheap as one batch.
+    pub fn first_blocking(&self, stream: Stream, segment: u32) -> Result<Option<(RecordKey, Bytes)>, ReadError> {
+        scan::first(&self.shared, stream, segment)
+    }
+
     /// Removes a sealed segment; the caller has moved or dropped everything in it, durably. A segment that is not there
     /// is already removed; one that is being written is a bug of the caller.
     pub fn remove_segment(&self, stream: Stream, segment: u32) {
@@ -443,6 +449,19 @@ impl Journal {
         self.shared.start_closing();
         poll_fn(|cx| self.shared.poll_closed(cx)).await;
     }
+}
+
+/// Calls `each` for every record of a stream in `folder`, a journal that cannot be opened because it is damaged, up to the
+/// first batch that is not sound. Blocking; writes nothing.
+///
+/// # Errors
+/// The folder or a segment cannot be read.
+pub fn read_damaged_blocking(
+    folder: &Path,
+    stream: Stream,
+    each: &mut dyn FnMut(RecordKey, &[u8]),
+) -> std::io::Result<()> {
+    scan::read_damaged(&folder.join(FOLDERS[stream.index()]), stream, each)
 }
 
 fn gone_or_io(error: io::Error, stream: Stream, segment: u32) -> ReadError {
