@@ -8,7 +8,7 @@ use crate::audit::Head;
 use crate::base::NodeId;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use crate::log::At;
-use crate::services::mesh;
+use crate::services::{mesh, pds};
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -24,6 +24,10 @@ const HOUR_MS: u64 = 3600 * 1000;
 pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
     match command.first() {
         Some(&mesh::command::COMMAND_VERSION) => match mesh::state::apply_encoded(writer, at, command) {
+            Ok(outcome) => outcome,
+            Err(cause) => stop(at, &cause.to_string()),
+        },
+        Some(&pds::command::COMMAND_VERSION) => match pds::state::apply_encoded(writer, at, command) {
             Ok(outcome) => outcome,
             Err(cause) => stop(at, &cause.to_string()),
         },
