@@ -404,10 +404,10 @@ impl Admin {
             at: self.clock.now(),
             request: id,
             actor: "operator".to_owned(),
-            organisation: String::new(),
             action: action.to_owned(),
             subject: subject.to_owned(),
             outcome: outcome.to_owned(),
+            ..Entry::default()
         };
         self.audit.append(entry).await.map_err(|cause| {
             tracing::error!(request = %id, %cause, "an operator's action could not be put on the audit record");

@@ -5,8 +5,8 @@
 //! Entries are appended to the journal's audit stream in the order of their sequence numbers; each carries the SHA-256
 //! of the one before. The head (sequence, hash) is entered into the log every second by the node, so that a cut tail shows.
 //!
-//! Format of a record's payload, version 1: the hash of the entry before (32 bytes, zeros before the first), the version
-//! (1 byte), the entry in postcard. The entry's own hash is the SHA-256 of this whole payload. Its number is its sequence,
+//! Format of a record's payload: the hash of the entry before (32 bytes, zeros before the first), the version (1 byte), the
+//! entry in postcard. Version 2 is written; version 1, which ends behind `outcome`, is read. The entry's own hash is the SHA-256 of this whole payload. Its number is its sequence,
 //! from 1. The record's kind is a carried one: the journal writes the newest entry again at the head of each new
 //! segment. So the last segment alone tells the head, and a chain whose oldest segments were removed still starts with
 //! a whole entry.
@@ -41,22 +41,24 @@ const APPEND_ENTRIES_MAX: usize = 1024;
 /// Entries that may wait for the append under way. One more is refused.
 const WAITING_ENTRIES_MAX: usize = 64 * 1024;
 /// Version of the entry's encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before: without role, client, on whose behalf and the client's own identifier.
+const VERSION_1: u8 = 1;
 /// Bytes of a hash.
 const HASH_BYTES: usize = 32;
 /// Where the postcard part starts.
 const ENTRY_AT: usize = HASH_BYTES + 1;
 
 /// One entry. Identifiers only: never a body, a subject or a token.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When, by the node's clock.
     pub at: Timestamp,
     /// The request.
     pub request: RequestId,
-    /// Who: mailbox, client or operator.
+    /// Who: mailbox, application, healthcare worker, patient or operator.
     pub actor: String,
-    /// On whose behalf: ODS code where known.
+    /// The actor's organisation: ODS code where known.
     pub organisation: String,
     /// What was done: `mesh.send`, `mesh.list`, `mesh.download`, `mesh.acknowledge`, …
     pub action: String,
@@ -64,6 +66,41 @@ pub struct Entry {
     pub subject: String,
     /// HTTP status or error code of the answer.
     pub outcome: String,
+    /// The actor's role in this session, where there is one.
+    pub role: String,
+    /// The application that a person acts through.
+    pub client: String,
+    /// On whose behalf: ODS code of the end user's organisation, where the caller names one.
+    pub on_behalf: String,
+    /// The client's own identifier of the request (`X-Request-ID`), where it sends one.
+    pub client_request: String,
+}
+
+/// An entry of version 1.
+#[derive(Deserialize)]
+struct EntryV1 {
+    at: Timestamp,
+    request: RequestId,
+    actor: String,
+    organisation: String,
+    action: String,
+    subject: String,
+    outcome: String,
+}
+
+impl From<EntryV1> for Entry {
+    fn from(before: EntryV1) -> Entry {
+        Entry {
+            at: before.at,
+            request: before.request,
+            actor: before.actor,
+            organisation: before.organisation,
+            action: before.action,
+            subject: before.subject,
+            outcome: before.outcome,
+            ..Entry::default()
+        }
+    }
 }
 
 impl std::fmt::Debug for Entry {
@@ -87,6 +124,10 @@ impl Entry {
             &mut self.action,
             &mut self.subject,
             &mut self.outcome,
+            &mut self.role,
+            &mut self.client,
+            &mut self.on_behalf,
+            &mut self.client_request,
         ];
         for text in texts {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));

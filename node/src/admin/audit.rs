@@ -75,7 +75,7 @@ impl std::fmt::Debug for Search {
 }
 
 /// An entry as it is told.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Its number in the chain of this node, from 1.
     pub sequence: u64,
@@ -83,7 +83,7 @@ pub struct Line {
     pub at: String,
     /// Who.
     pub actor: String,
-    /// On whose behalf.
+    /// The actor's organisation.
     pub organisation: String,
     /// What was done.
     pub action: String,
@@ -93,6 +93,18 @@ pub struct Line {
     pub outcome: String,
     /// In which request.
     pub request: String,
+    /// The actor's role.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub role: String,
+    /// The application that a person acted through.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client: String,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub on_behalf: String,
+    /// The client's own identifier of the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client_request: String,
     /// SHA-256 of the entry, hexadecimal: what the next one carries.
     pub hash: String,
     /// SHA-256 of the entry before.
@@ -191,9 +203,9 @@ impl Search {
         if self
             .request
             .as_deref()
-            .is_some_and(|text| super::trace::request_id(text).is_none())
+            .is_some_and(|text| super::trace::request_id(text).is_none() && !is_uuid(text))
         {
-            let what = "--request takes 16 hexadecimal digits, as in the log";
+            let what = "--request takes 16 hexadecimal digits, as in the log, or a client's UUID";
             return Err(Refused::Malformed(what.to_owned()));
         }
         if self.from_ms.zip(self.to_ms).is_some_and(|(from, to)| from >= to) {
@@ -250,8 +262,8 @@ impl Search {
             });
         action
             && same(&self.actor, &entry.actor)
-            && same(&self.organisation, &entry.organisation)
-            && same(&self.request, &entry.request.to_string())
+            && (same(&self.organisation, &entry.organisation) || same(&self.organisation, &entry.on_behalf))
+            && (same(&self.request, &entry.request.to_string()) || same(&self.request, &entry.client_request))
             && part(&self.outcome, &entry.outcome, &[' '])
             && part(&self.subject, &entry.subject, &[' ', '/', '='])
             && self.from_ms.is_none_or(|from| entry.at.ms() >= from)
@@ -270,14 +282,40 @@ impl Line {
             subject: entry.subject.clone(),
             outcome: entry.outcome.clone(),
             request: entry.request.to_string(),
+            role: entry.role.clone(),
+            client: entry.client.clone(),
+            on_behalf: entry.on_behalf.clone(),
+            client_request: entry.client_request.clone(),
             hash: hex::encode(head.hash),
             previous: hex::encode(previous),
         }
     }
 
     fn text_bytes(&self) -> usize {
-        self.actor.len() + self.organisation.len() + self.action.len() + self.subject.len() + self.outcome.len()
+        [
+            &self.actor,
+            &self.organisation,
+            &self.action,
+            &self.subject,
+            &self.outcome,
+            &self.role,
+            &self.client,
+            &self.on_behalf,
+            &self.client_request,
+        ]
+        .into_iter()
+        .map(String::len)
+        .sum()
     }
+}
+
+/// Whether a text has the form of a UUID.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// Reads one page, up to the entry `until`; blocking.
@@ -366,6 +404,9 @@ mod tests {
             action: "mesh.send_chunk".to_owned(),
             subject: "M1/2".to_owned(),
             outcome: "403 EPL-151".to_owned(),
+            on_behalf: "X27".to_owned(),
+            client_request: "60e0b220-8136-4ca5-ae46-1d97ef59d068".to_owned(),
+            ..Entry::default()
         }
     }
 
@@ -385,6 +426,9 @@ mod tests {
             (r#"{"actor":"x26abc1"}"#, true),
             (r#"{"actor":"X26"}"#, false),
             (r#"{"organisation":"X26"}"#, true),
+            (r#"{"organisation":"X27"}"#, true),
+            (r#"{"organisation":"X28"}"#, false),
+            (r#"{"request":"60E0B220-8136-4CA5-AE46-1D97EF59D068"}"#, true),
             (r#"{"action":"mesh.send"}"#, false),
             (r#"{"action":"mesh.send*"}"#, true),
             (r#"{"action":"admin.*"}"#, false),

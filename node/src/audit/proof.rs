@@ -4,7 +4,7 @@
 //! fit. A broken link between two entries alone does not tell which of them was changed: the entry behind them does, because
 //! it carries the hash of the second as it was written. So the judgement waits for one more entry.
 
-use super::{Audit, ENTRY_AT, Entry, HASH_BYTES, Head, KIND_ENTRY, VERSION};
+use super::{Audit, ENTRY_AT, Entry, EntryV1, HASH_BYTES, Head, KIND_ENTRY, VERSION, VERSION_1};
 use crate::journal::{self, Journal, Position, ReadError, RecordKey, Stream};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -212,6 +212,9 @@ fn decode(payload: &[u8]) -> Result<Entry, &'static str> {
     match payload.get(HASH_BYTES) {
         None => Err("it is too short"),
         Some(&VERSION) => postcard::from_bytes(&payload[ENTRY_AT..]).map_err(|_| "it cannot be decoded"),
+        Some(&VERSION_1) => postcard::from_bytes::<EntryV1>(&payload[ENTRY_AT..])
+            .map(Entry::from)
+            .map_err(|_| "it cannot be decoded"),
         Some(_) => Err("it has a version that this release does not know"),
     }
 }

@@ -26,6 +26,9 @@ fn entry(number: u64) -> Entry {
         action: "mesh.send".to_owned(),
         subject: format!("message-{number}"),
         outcome: "202".to_owned(),
+        role: "R8000".to_owned(),
+        client: "app".to_owned(),
+        ..Entry::default()
     }
 }
 
@@ -281,15 +284,39 @@ fn golden_bytes_hold_the_entry_format() {
     let (_, payload) = &chain(1)[0];
     let expected = concat!(
         "0000000000000000000000000000000000000000000000000000000000000000",
-        "01",
+        "02",
         "0101",
         "085832364843303035",
         "03583236",
         "096d6573682e73656e64",
         "096d6573736167652d31",
-        "03323032"
+        "03323032",
+        "055238303030",
+        "03617070",
+        "0000"
     );
     assert_eq!(hex::encode(payload), expected);
+}
+
+#[test]
+fn an_entry_of_version_1_is_read_and_proved() {
+    let mut payload = vec![0; HASH_BYTES];
+    payload.extend_from_slice(
+        &hex::decode("01010108583236484330303503583236096d6573682e73656e64096d6573736167652d3103323032")
+            .expect("hexadecimal"),
+    );
+    let key = RecordKey {
+        kind: KIND_ENTRY,
+        id: 0,
+        number: 1,
+    };
+    let mut follower = Follower::new(&[Audit::head_of(1, &payload)]);
+    let read = follower.follow(key, &payload).expect("it is decoded");
+    assert_eq!(
+        (read.actor.as_str(), read.outcome.as_str(), read.role.as_str()),
+        ("X26HC005", "202", "")
+    );
+    assert!(matches!(follower.proof().verdict, Verdict::Whole(_)));
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl fmt::Debug for UploadId {
 }
 
 /// Identifies one request in logs, audit and answers. Ours, never a client's text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
 impl fmt::Display for RequestId {

@@ -4,6 +4,7 @@
 //! extensions, so that an export can be held against the chain, and a whole one against itself.
 
 use crate::admin::audit::Line;
+use crate::base::NhsNumber;
 use serde_json::{Value, json};
 
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -11,28 +12,13 @@ const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 /// The AuditEvent of a line of `node`'s chain.
 pub(super) fn of(line: &Line, node: u64) -> Value {
     let (kind, code, display) = kind(&line.action);
-    let mut agents = vec![json!({
-        "who": { "identifier": { "system": "urn:vertebra:actor", "value": filled(&line.actor) } },
-        "requestor": true,
-    })];
-    if !line.organisation.is_empty() {
-        let system = "https://fhir.nhs.uk/Id/ods-organization-code";
-        agents.push(json!({
-            "who": { "type": "Organization", "identifier": { "system": system, "value": line.organisation } },
-            "requestor": false,
-        }));
-    }
-    let mut entities = vec![json!({
-        "what": { "identifier": { "system": "urn:vertebra:request", "value": line.request } },
-        "description": "request",
-    })];
-    if !line.subject.is_empty() {
-        let system = subject_system(&line.subject);
-        entities.insert(
-            0,
-            json!({ "what": { "identifier": { "system": system, "value": line.subject } } }),
-        );
-    }
+    let entities: Vec<Value> = subjects(&line.subject)
+        .chain([("urn:vertebra:request", line.request.as_str())])
+        .chain(
+            (!line.client_request.is_empty()).then_some(("urn:vertebra:client-request", line.client_request.as_str())),
+        )
+        .map(|(system, value)| json!({ "what": { "identifier": { "system": system, "value": value } } }))
+        .collect();
     json!({
         "resourceType": "AuditEvent",
         "id": format!("{node}-{}", line.sequence),
@@ -47,10 +33,39 @@ pub(super) fn of(line: &Line, node: u64) -> Value {
         "recorded": line.at,
         "outcome": outcome(&line.outcome),
         "outcomeDesc": filled(&line.outcome),
-        "agent": agents,
+        "agent": agents(line),
         "source": { "observer": { "identifier": { "system": "urn:vertebra:node", "value": node.to_string() } } },
         "entity": entities,
     })
+}
+
+/// Who acted, the application it was done through, and the organisations: the actor's own and the one it was done for.
+fn agents(line: &Line) -> Vec<Value> {
+    let mut actor = json!({
+        "who": { "identifier": { "system": "urn:vertebra:actor", "value": filled(&line.actor) } },
+        "requestor": true,
+    });
+    if !line.role.is_empty() {
+        let system = "https://fhir.nhs.uk/Id/nhs-role";
+        actor["role"] = json!([{ "coding": [{ "system": system, "code": line.role }] }]);
+    }
+    let mut agents = vec![actor];
+    if !line.client.is_empty() {
+        agents.push(json!({
+            "who": { "type": "Device", "identifier": { "system": "urn:vertebra:client", "value": line.client } },
+            "requestor": false,
+        }));
+    }
+    for organisation in [&line.organisation, &line.on_behalf] {
+        if !organisation.is_empty() {
+            let system = "https://fhir.nhs.uk/Id/ods-organization-code";
+            agents.push(json!({
+                "who": { "type": "Organization", "identifier": { "system": system, "value": organisation } },
+                "requestor": false,
+            }));
+        }
+    }
+    agents
 }
 
 /// FHIR has no empty text.
@@ -105,19 +120,21 @@ fn outcome(outcome: &str) -> &'static str {
     }
 }
 
-/// What an entry's subject is an identifier of, as far as its form tells: ten digits with a sound check digit are an NHS
-/// number.
-fn subject_system(subject: &str) -> &'static str {
-    let digits: Vec<u32> = subject.chars().filter_map(|c| c.to_digit(10)).collect();
-    if subject.len() != 10 || digits.len() != 10 {
-        return "urn:vertebra:subject";
-    }
-    let sum: u32 = (2..=10).rev().zip(&digits).map(|(weight, digit)| weight * digit).sum();
-    if (11 - sum % 11) % 11 == digits[9] {
+/// What an entry is about: each patient of a search, or one thing. With the system of the identifier, as far as its form
+/// tells: ten digits with a sound check digit are an NHS number.
+fn subjects(subject: &str) -> impl Iterator<Item = (&'static str, &str)> {
+    let patients = subject.split(' ').all(|part| NhsNumber::parse(part).is_some());
+    let parts: Vec<&str> = match (subject.is_empty(), patients) {
+        (true, _) => Vec::new(),
+        (false, true) => subject.split(' ').collect(),
+        (false, false) => vec![subject],
+    };
+    let system = if patients {
         "https://fhir.nhs.uk/Id/nhs-number"
     } else {
         "urn:vertebra:subject"
-    }
+    };
+    parts.into_iter().map(move |part| (system, part))
 }
 
 #[cfg(test)]
@@ -139,26 +156,50 @@ mod tests {
         for (text, code) in [("202", "0"), ("403 EPL-151", "4"), ("503", "8"), ("", "4")] {
             assert_eq!(outcome(text), code, "{text}");
         }
-        assert_eq!(subject_system("9434765919"), "https://fhir.nhs.uk/Id/nhs-number");
-        for other in ["9434765918", "X26ABC1", "94347659190", ""] {
-            assert_eq!(subject_system(other), "urn:vertebra:subject", "{other}");
+        let patients: Vec<_> = subjects("9434765919 9000000009").collect();
+        let system = "https://fhir.nhs.uk/Id/nhs-number";
+        assert_eq!(patients, [(system, "9434765919"), (system, "9000000009")]);
+        for other in ["9434765918", "X26ABC1", "94347659190", "subject=9434765919 after=7"] {
+            assert_eq!(subjects(other).collect::<Vec<_>>(), [("urn:vertebra:subject", other)]);
         }
+        assert_eq!(subjects("").count(), 0);
     }
 
-    #[test]
-    fn an_entry_without_organisation_and_subject_is_still_an_event() {
-        let line = Line {
+    fn line() -> Line {
+        Line {
             sequence: 7,
             at: "2026-11-22T15:04:05.123Z".to_owned(),
-            actor: String::new(),
-            organisation: String::new(),
             action: "audit.query".to_owned(),
-            subject: String::new(),
             outcome: "200".to_owned(),
             request: "00000000000000ff".to_owned(),
             hash: "aa".to_owned(),
             previous: "bb".to_owned(),
-        };
+            ..Line::default()
+        }
+    }
+
+    #[test]
+    fn a_persons_role_application_and_both_organisations_are_agents() {
+        let event = of(
+            &Line {
+                actor: "555254239107".to_owned(),
+                role: "R8000".to_owned(),
+                client: "app".to_owned(),
+                organisation: "A82038".to_owned(),
+                on_behalf: "Y12345".to_owned(),
+                client_request: "60e0b220-8136-4ca5-ae46-1d97ef59d068".to_owned(),
+                ..line()
+            },
+            1,
+        );
+        assert_eq!(event["agent"][0]["role"][0]["coding"][0]["code"], "R8000");
+        assert_eq!(event["agent"].as_array().map(Vec::len), Some(4));
+        assert_eq!(event["entity"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn an_entry_without_organisation_and_subject_is_still_an_event() {
+        let line = line();
         let event = of(&line, 3);
         assert_eq!(event["id"], "3-7");
         assert_eq!(event["type"]["code"], "110101");

@@ -314,6 +314,7 @@ impl Mesh {
             action: format!("mesh.{}", route.label),
             subject,
             outcome,
+            ..Entry::default()
         };
         self.audit
             .append(entry)

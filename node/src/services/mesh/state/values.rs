@@ -5,9 +5,9 @@ use super::super::command::Body;
 use super::{Message, Stored};
 use crate::base::{Digest, LogIndex, Timestamp};
 use crate::bodies::Manifest;
-pub(super) use crate::services::values::{NOTHING, exists, get, put, read};
 #[cfg(test)]
-pub(super) use crate::services::values::{VALUE_VERSION, write};
+pub(super) use crate::services::values::write;
+pub(super) use crate::services::values::{NOTHING, exists, get, put, read};
 use serde::{Deserialize, Serialize};
 
 /// A message and what only the rules need of it.
