@@ -8,7 +8,7 @@ use crate::audit::Head;
 use crate::base::NodeId;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use crate::log::At;
-use crate::services::mesh;
+use crate::services::{identity, mesh};
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -18,12 +18,18 @@ pub const AUDIT_HEAD: u8 = 0xF0;
 /// Audit heads by node and sequence number: key 8 + 8 bytes big-endian, value log time in ms (8 bytes) and hash (32).
 const HEADS: Table = Table::permanent(60);
 
+const _: () = assert!(mesh::command::COMMAND_VERSION != identity::command::COMMAND_VERSION);
+
 const HOUR_MS: u64 = 3600 * 1000;
 
 /// Judges one command.
 pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
     match command.first() {
         Some(&mesh::command::COMMAND_VERSION) => match mesh::state::apply_encoded(writer, at, command) {
+            Ok(outcome) => outcome,
+            Err(cause) => stop(at, &cause.to_string()),
+        },
+        Some(&identity::command::COMMAND_VERSION) => match identity::state::apply_encoded(writer, at, command) {
             Ok(outcome) => outcome,
             Err(cause) => stop(at, &cause.to_string()),
         },
