@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 /// Where the daemon looks when no `--config` is given.
 pub const FILE_DEFAULT: &str = "/etc/vertebra/vertebra.toml";
 
+/// `iss` of the sandbox's people.
+pub const SANDBOX_AUTHORITY: &str = "https://authority.sandbox";
+
 /// The configuration of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +49,9 @@ pub struct Config {
     pub admin: Admin,
     /// Message exchange. Required.
     pub mesh: Mesh,
+    /// Access tokens.
+    #[serde(default)]
+    pub tokens: Tokens,
     /// Segments and reserve.
     #[serde(default)]
     pub journal: Journal,
@@ -233,6 +239,51 @@ pub struct Mesh {
 
 fn sweep_ms_default() -> u64 {
     1_000
+}
+
+/// `[tokens]`
+///
+/// A key is changed without an outage in three steps on every node, each followed by SIGHUP: the new key into
+/// `previous_signing_key` (its tokens are taken from then on), then the two files change places, then, after ten minutes, the
+/// old key is taken away. The authority's set may hold its old and its new keys at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    /// PEM file, PKCS#8, Ed25519: signs the access tokens of applications. Default none: then `/oauth2/token` answers 503. A
+    /// secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PathBuf>,
+    /// The key before, or the one to come: its tokens are taken too. Default none; a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_signing_key: Option<PathBuf>,
+    /// JSON file: the public keys (JWKS: RSA, EC, Ed25519) of the authority that signs the tokens of workers and patients.
+    /// Default none: then there are no such tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority_jwks: Option<PathBuf>,
+    /// `iss` of the authority's tokens: 1 to 200 visible characters. Required with `authority_jwks`, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority_issuer: Option<String>,
+    /// `iss` of our own tokens, the same on every node: 1 to 200 visible characters. Default `vertebra`.
+    pub issuer: String,
+    /// `aud` of every access token, the authority's too: 1 to 200 visible characters. Default `vertebra`.
+    pub audience: String,
+    /// What `aud` of a client assertion may be: the URLs of `/oauth2/token` that clients use, at most 20 of 1 to 200 visible
+    /// characters. Default: `https://NAME/oauth2/token` with the node's name.
+    pub token_urls: Vec<String>,
+}
+
+impl Default for Tokens {
+    fn default() -> Tokens {
+        Tokens {
+            signing_key: None,
+            previous_signing_key: None,
+            authority_jwks: None,
+            authority_issuer: None,
+            issuer: "vertebra".to_owned(),
+            audience: "vertebra".to_owned(),
+            token_urls: Vec::new(),
+        }
+    }
 }
 
 /// `[journal]`
@@ -437,6 +488,9 @@ impl Config {
         if config.http.reactors == 0 {
             config.http.reactors = cores_for_reactors().min(256);
         }
+        if config.tokens.token_urls.is_empty() {
+            config.tokens.token_urls = vec![format!("https://{}/oauth2/token", config.node.name)];
+        }
         Ok(config)
     }
 
@@ -475,6 +529,12 @@ impl Config {
                 previous_shared_key: None,
                 restrict_workflows: false,
                 sweep_ms: 200,
+            },
+            tokens: Tokens {
+                signing_key: Some(folder.join("tokens.key")),
+                authority_jwks: Some(folder.join("authority.jwks")),
+                authority_issuer: Some(SANDBOX_AUTHORITY.to_owned()),
+                ..Tokens::default()
             },
             journal: Journal {
                 log_segment_bytes: 16 * MIB,

@@ -12,6 +12,7 @@
 
 mod apply;
 mod figures;
+mod services;
 mod threads;
 mod upkeep;
 
@@ -20,6 +21,8 @@ use crate::admin::verify::Store;
 use crate::audit::Audit;
 use crate::auth::nhsmesh::SharedKeys;
 use crate::auth::nonces::{self, Nonces};
+use crate::auth::rate::{self, Rates};
+use crate::auth::token::{Keys, KeysError, Policy, Tokens};
 use crate::base::Clock;
 use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Secret, SecretError};
 use crate::http::{
@@ -30,8 +33,10 @@ use crate::journal::JournalConfig;
 use crate::log::{Log, LogConfig, OpenError, Opened};
 use crate::metrics::Metrics;
 use crate::ring::socket::bind_shared;
+use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
 use crate::systemd::{self, PrivilegeError, Watchdog};
+use services::Services;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -87,6 +92,9 @@ pub enum NodeError {
     /// A secret could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The keys of access tokens could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Certificates could not be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -264,12 +272,25 @@ fn keys(config: &Config) -> Result<SharedKeys, SecretError> {
     Ok(SharedKeys::new(current.bytes(), previous.as_ref().map(Secret::bytes)))
 }
 
-/// Whether the files that `config` names can be used: certificates, key, authorities, revocation lists, shared keys.
+/// The keys of access tokens and what is written into these.
+fn tokens(config: &Config) -> Result<Arc<Tokens>, KeysError> {
+    let policy = Policy {
+        issuer: config.tokens.issuer.clone(),
+        audience: config.tokens.audience.clone(),
+        authority_issuer: config.tokens.authority_issuer.clone().unwrap_or_default(),
+    };
+    let keys = Keys::from_files(&upkeep::key_files(config))?;
+    Ok(Arc::new(Tokens::new(policy, keys)))
+}
+
+/// Whether the files that `config` names can be used: certificates, key, authorities, revocation lists, shared keys, the
+/// keys of access tokens.
 ///
 /// # Errors
-/// `Secret`, `Tls`, in this order.
+/// `Secret`, `Keys`, `Tls`, in this order.
 pub fn check(config: &Config) -> Result<(), NodeError> {
     keys(config)?;
+    tokens(config)?;
     tls(config)?;
     Ok(())
 }
@@ -304,7 +325,7 @@ pub async fn open_store(config: &Config) -> Result<Store, NodeError> {
 /// Runs until SIGTERM or SIGINT: then finishes what runs, checkpoints and returns.
 ///
 /// # Errors
-/// In the order of a start: `Data`, `Listen`, `Secret`, `Tls`, `Privileges`, `Logging`, `Open`, `Thread`.
+/// In the order of a start: `Data`, `Listen`, `Secret`, `Keys`, `Tls`, `Privileges`, `Logging`, `Open`, `Thread`.
 pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     let (sandbox, started) = match mode {
         Mode::Node => (false, None),
@@ -317,6 +338,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
         admin: doors.admin.local_addr()?,
     };
     let keys = Arc::new(keys(&config)?);
+    let tokens = tokens(&config)?;
     let tls = tls(&config)?;
     // Before any other thread starts: rights and blocked signals are a thread's own, and inherited.
     systemd::drop_privileges()?;
@@ -324,7 +346,12 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     start_logging(&config.logging)?;
 
     let config = Arc::new(config);
-    let running = Running::start(config.clone(), sandbox, doors, addresses, keys, tls.clone())?;
+    let secrets = Secrets {
+        keys,
+        tokens: tokens.clone(),
+        tls: tls.clone(),
+    };
+    let running = Running::start(config.clone(), sandbox, doors, addresses, secrets)?;
     tracing::info!(address = %addresses.http, site = config.node.site, "the node serves");
     systemd::ready(&format!("serving on {}", addresses.http));
     let greeting = started.map(|started| {
@@ -335,7 +362,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     });
     threads::wait_for_stop(&asked, || {
         systemd::reloading();
-        upkeep::reload(&config, &tls);
+        upkeep::reload(&config, &tls, &tokens);
         systemd::ready(&format!("serving on {}", addresses.http));
     });
 
@@ -376,6 +403,34 @@ fn mesh(config: &Config, opened: &Opened, audit: Audit, clock: Clock, keys: Arc<
     }
 }
 
+/// What the calls of identity stand on.
+fn identity(
+    config: &Config,
+    opened: &Opened,
+    audit: Audit,
+    clock: Clock,
+    tokens: Arc<Tokens>,
+    sandbox: bool,
+) -> Identity {
+    Identity {
+        log: opened.log.clone(),
+        ledger: opened.ledger.clone(),
+        audit,
+        clock,
+        tokens,
+        rates: Arc::new(Rates::new(rate::CLIENTS_MAX)),
+        token_urls: config.tokens.token_urls.clone().into(),
+        sandbox,
+    }
+}
+
+/// What was read from secret files.
+struct Secrets {
+    keys: Arc<SharedKeys>,
+    tokens: Arc<Tokens>,
+    tls: Arc<TlsShared>,
+}
+
 /// A node's threads, and what ends each.
 struct Running {
     log: Log,
@@ -396,9 +451,9 @@ impl Running {
         sandbox: bool,
         doors: Doors,
         addresses: Started,
-        keys: Arc<SharedKeys>,
-        tls: Arc<TlsShared>,
+        secrets: Secrets,
     ) -> Result<Running, NodeError> {
+        let Secrets { keys, tokens, tls } = secrets;
         let clock = Clock::default();
         let beats: Vec<(String, Arc<AtomicU64>)> = std::iter::once("log".to_owned())
             .chain((0..doors.http.len()).map(|n| format!("reactor-{n}")))
@@ -411,18 +466,21 @@ impl Running {
         let observer = metrics.clone();
         let observer = Arc::new(move |answered: &Answered| figures::observe(&observer, answered));
         let door = Door::new(limits(&config), Some(observer));
-        let mesh = mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox);
+        let services = Services {
+            mesh: mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox),
+            identity: identity(&config, &opened, audit.clone(), clock.clone(), tokens.clone(), sandbox),
+        };
 
         let (front, front_shutdown) = ShutdownTrigger::new();
         let mut rings = Vec::new();
         let mut reactors = Vec::new();
         for (listener, (name, beat)) in doors.http.into_iter().zip(&beats[1..]) {
-            let (tls, door, mesh) = (tls.clone(), door.clone(), mesh.clone());
+            let (tls, door, services) = (tls.clone(), door.clone(), services.clone());
             let serving = threads::Serving {
                 listener,
                 tls,
                 door,
-                mesh,
+                services,
                 shutdown: front_shutdown.clone(),
             };
             let (thread, figures) = threads::reactor(name, beat.clone(), serving)?;
@@ -440,6 +498,7 @@ impl Running {
             audit: audit.clone(),
             metrics: metrics.clone(),
             tls,
+            tokens,
         };
         let heads = (opened.ledger.clone(), config.node.id);
         let admin = Admin {

@@ -219,7 +219,54 @@ pub(super) fn values(config: &Config) -> Vec<Problem> {
         let what = format!("the path is {socket_bytes} bytes, a Unix socket takes {SOCKET_PATH_BYTES_MAX}; shorten it");
         problems.push(problem("admin.socket", what));
     }
+    problems.extend(tokens(config));
     problems.extend(files(config));
+    problems
+}
+
+/// Longest issuer, audience or URL, bytes.
+const NAME_BYTES_MAX: usize = 200;
+/// Most URLs of the token endpoint.
+const TOKEN_URLS_MAX: usize = 20;
+
+/// What tokens say and what must come together.
+fn tokens(config: &Config) -> Vec<Problem> {
+    let tokens = &config.tokens;
+    let mut problems = Vec::new();
+    let mut named: Vec<(&str, &str)> = vec![
+        ("tokens.issuer", tokens.issuer.as_str()),
+        ("tokens.audience", tokens.audience.as_str()),
+    ];
+    named.extend(
+        tokens
+            .authority_issuer
+            .iter()
+            .map(|name| ("tokens.authority_issuer", name.as_str())),
+    );
+    named.extend(tokens.token_urls.iter().map(|url| ("tokens.token_urls", url.as_str())));
+    for (key, name) in named {
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            problems.push(problem(key, "must be 1 to 200 visible ASCII characters without spaces"));
+        }
+    }
+    if tokens.token_urls.len() > TOKEN_URLS_MAX {
+        problems.push(problem(
+            "tokens.token_urls",
+            "has more than 20 URLs; keep those that clients use",
+        ));
+    }
+    if tokens.authority_jwks.is_some() && tokens.authority_issuer.is_none() {
+        let what = "is missing; name the issuer whose keys tokens.authority_jwks holds";
+        problems.push(problem("tokens.authority_issuer", what));
+    }
+    if tokens.authority_jwks.is_none() && tokens.authority_issuer.is_some() {
+        let what = "is missing; give the keys of tokens.authority_issuer, or remove that";
+        problems.push(problem("tokens.authority_jwks", what));
+    }
+    if tokens.authority_issuer.as_ref() == Some(&tokens.issuer) {
+        let what = "is tokens.issuer too; give each its own, so that neither can be taken for the other";
+        problems.push(problem("tokens.authority_issuer", what));
+    }
     problems
 }
 
@@ -239,6 +286,14 @@ fn files(config: &Config) -> Vec<Problem> {
             .iter()
             .map(|path| ("mesh.previous_shared_key", path.as_path())),
     );
+    let tokens = &config.tokens;
+    for (key, path) in [
+        ("tokens.signing_key", &tokens.signing_key),
+        ("tokens.previous_signing_key", &tokens.previous_signing_key),
+        ("tokens.authority_jwks", &tokens.authority_jwks),
+    ] {
+        wanted.extend(path.iter().map(|path| (key, path.as_path())));
+    }
     let mut problems = Vec::new();
     for (key, path) in wanted {
         if path.starts_with("$CREDENTIALS_DIRECTORY") || path.as_os_str().is_empty() {
@@ -287,6 +342,14 @@ pub(super) fn resolve(config: &mut Config, base: &Path, credentials: Option<&Pat
         .previous_shared_key
         .iter_mut()
         .for_each(|path| each("mesh.previous_shared_key", path));
+    let tokens = &mut config.tokens;
+    for (key, path) in [
+        ("tokens.signing_key", &mut tokens.signing_key),
+        ("tokens.previous_signing_key", &mut tokens.previous_signing_key),
+        ("tokens.authority_jwks", &mut tokens.authority_jwks),
+    ] {
+        path.iter_mut().for_each(|path| each(key, path));
+    }
     problems
 }
 
@@ -342,6 +405,7 @@ fn schema() -> toml::Table {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::sandbox(Path::new(""), nowhere, nowhere);
     config.mesh.previous_shared_key = Some(PathBuf::new());
+    config.tokens.previous_signing_key = Some(PathBuf::new());
     toml::Table::try_from(config).expect("a configuration is a table of tables")
 }
 

@@ -108,7 +108,7 @@ fn every_number_is_refused_one_below_and_one_above_its_range() {
 fn an_unknown_key_in_any_section_is_named_with_its_line() {
     let folder = Folder::new("unknown");
     for section in [
-        "node", "http", "tls", "admin", "mesh", "journal", "ledger", "log", "logging",
+        "node", "http", "tls", "admin", "mesh", "tokens", "journal", "ledger", "log", "logging",
     ] {
         let text = with(section, "lisen = 1");
         let problem = refused(folder.parse(&text));
@@ -239,6 +239,36 @@ fn all_that_is_wrong_is_told_at_once() {
     let error = folder.parse(&text).expect_err("three problems");
     assert_eq!(error.problems.len(), 3, "{error}");
     assert_eq!(error.to_string().lines().count(), 3);
+}
+
+#[test]
+fn token_keys_issuers_and_urls_are_checked() {
+    let folder = Folder::new("tokens");
+    let config = folder
+        .with("node", "name = \"spine-a1\"")
+        .expect("tokens are not required");
+    assert_eq!(config.tokens.token_urls, ["https://spine-a1/oauth2/token"]);
+    fs::write(folder.0.join("a.jwks"), "{}").expect("writable");
+    let whole = "signing_key = \"server.key\"\nauthority_jwks = \"a.jwks\"\nauthority_issuer = \"https://a\"";
+    let config = folder.with("tokens", whole).expect("valid");
+    assert_eq!(config.tokens.signing_key, Some(folder.0.join("server.key")));
+    for (text, key) in [
+        ("signing_key = \"none.key\"", "tokens.signing_key"),
+        ("previous_signing_key = \"\"", "tokens.previous_signing_key"),
+        ("authority_jwks = \"a.jwks\"", "tokens.authority_issuer"),
+        ("authority_issuer = \"https://a\"", "tokens.authority_jwks"),
+        ("issuer = \"\"", "tokens.issuer"),
+        ("audience = \"a b\"", "tokens.audience"),
+        ("token_urls = [\"\"]", "tokens.token_urls"),
+        (
+            "authority_jwks = \"a.jwks\"\nauthority_issuer = \"vertebra\"",
+            "tokens.authority_issuer",
+        ),
+    ] {
+        assert_eq!(refused(folder.with("tokens", text)).key, key, "{text}");
+    }
+    let many = format!("token_urls = [{}]", "\"https://a\",".repeat(21));
+    assert_eq!(refused(folder.with("tokens", &many)).key, "tokens.token_urls");
 }
 
 #[test]

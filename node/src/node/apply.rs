@@ -8,7 +8,7 @@ use crate::audit::Head;
 use crate::base::NodeId;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use crate::log::At;
-use crate::services::{mesh, pds};
+use crate::services::{identity, mesh, pds};
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -18,19 +18,16 @@ pub const AUDIT_HEAD: u8 = 0xF0;
 /// Audit heads by node and sequence number: key 8 + 8 bytes big-endian, value log time in ms (8 bytes) and hash (32).
 const HEADS: Table = Table::permanent(60);
 
+const _: () = assert!(mesh::command::COMMAND_VERSION != identity::command::COMMAND_VERSION);
+
 const HOUR_MS: u64 = 3600 * 1000;
 
 /// Judges one command.
 pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
     match command.first() {
-        Some(&mesh::command::COMMAND_VERSION) => match mesh::state::apply_encoded(writer, at, command) {
-            Ok(outcome) => outcome,
-            Err(cause) => stop(at, &cause.to_string()),
-        },
-        Some(&pds::command::COMMAND_VERSION) => match pds::state::apply_encoded(writer, at, command) {
-            Ok(outcome) => outcome,
-            Err(cause) => stop(at, &cause.to_string()),
-        },
+        Some(&mesh::command::COMMAND_VERSION) => judged(at, mesh::state::apply_encoded(writer, at, command)),
+        Some(&identity::command::COMMAND_VERSION) => judged(at, identity::state::apply_encoded(writer, at, command)),
+        Some(&pds::command::COMMAND_VERSION) => judged(at, pds::state::apply_encoded(writer, at, command)),
         Some(&AUDIT_HEAD) => match decode_head(command) {
             Some((node, head)) => {
                 enter_head(writer, at, node, head);
@@ -40,6 +37,10 @@ pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
         },
         Some(_) | None => stop(at, "a command of a later release"),
     }
+}
+
+fn judged<E: std::fmt::Display>(at: At, outcome: Result<Bytes, E>) -> Bytes {
+    outcome.unwrap_or_else(|cause| stop(at, &cause.to_string()))
 }
 
 fn stop(at: At, why: &str) -> ! {

@@ -1,5 +1,6 @@
 //! The threads of a node: how each starts, beats, and ends.
 
+use super::services::Services;
 use super::{NodeError, open, upkeep::Upkeep};
 use crate::admin::{Admin, Channel};
 use crate::base::Clock;
@@ -8,7 +9,6 @@ use crate::http::{Door, Handler, Limits, Request, Shutdown, TlsShared, serve};
 use crate::log::{Log, Opened};
 use crate::ring::reactor;
 use crate::ring::socket::{Listener, RingFigures, figures};
-use crate::services::mesh::api::Mesh;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -151,7 +151,7 @@ pub(super) struct Serving {
     pub listener: TcpListener,
     pub tls: Arc<TlsShared>,
     pub door: Arc<Door>,
-    pub mesh: Mesh,
+    pub services: Services,
     pub shutdown: Shutdown,
 }
 
@@ -168,10 +168,10 @@ pub(super) fn reactor(
             beat(turns);
             let listener = Listener::new(serving.listener)?;
             let _ = tell.send(figures());
-            let mesh = serving.mesh;
+            let services = serving.services;
             let handler: Handler = Rc::new(move |request: Request| {
-                let mesh = mesh.clone();
-                Box::pin(async move { mesh.handle(request).await })
+                let services = services.clone();
+                Box::pin(async move { services.handle(request).await })
             });
             serve(listener, Some(serving.tls), serving.door, handler, serving.shutdown).await
         })

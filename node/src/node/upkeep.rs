@@ -1,10 +1,11 @@
-//! What a node does by the clock: expire messages, enter the audit head, read certificates again.
+//! What a node does by the clock: expire messages, enter the audit head, read certificates and keys again.
 //!
 //! Runs on the operator's thread, so that no reactor waits for it. Each turn is bounded; one that fails is logged and
 //! tried again at the next tick.
 
 use super::apply;
 use crate::audit::{Audit, Head};
+use crate::auth::token::{KeyFiles, Keys, Tokens};
 use crate::config::Config;
 use crate::http::{TlsFiles, TlsMaterial, TlsShared};
 use crate::ledger::Ledger;
@@ -31,6 +32,7 @@ pub(super) struct Upkeep {
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
     pub tls: Arc<TlsShared>,
+    pub tokens: Arc<Tokens>,
 }
 
 impl Upkeep {
@@ -67,7 +69,7 @@ impl Upkeep {
             loop {
                 tokio::time::sleep(Duration::from_millis(this.config.tls.reload_ms)).await;
                 let now = stamps(&this.config);
-                if now != seen && reload(&this.config, &this.tls) {
+                if now != seen && reload(&this.config, &this.tls, &this.tokens) {
                     seen = now;
                 }
             }
@@ -118,13 +120,26 @@ pub(super) fn tls_files(config: &Config) -> TlsFiles {
     }
 }
 
+/// The files of the keys of access tokens.
+pub(super) fn key_files(config: &Config) -> KeyFiles {
+    KeyFiles {
+        signing_key: config.tokens.signing_key.clone(),
+        previous_signing_key: config.tokens.previous_signing_key.clone(),
+        authority_jwks: config.tokens.authority_jwks.clone(),
+    }
+}
+
 /// When each of them changed last.
 fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
     let files = tls_files(config);
+    let keys = key_files(config);
     [files.certificate, files.key]
         .into_iter()
         .chain(files.client_ca)
         .chain(files.crls)
+        .chain(keys.signing_key)
+        .chain(keys.previous_signing_key)
+        .chain(keys.authority_jwks)
         .map(|file| {
             let changed = std::fs::metadata(&file).and_then(|meta| meta.modified()).ok();
             (file, changed)
@@ -132,8 +147,30 @@ fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
         .collect()
 }
 
+/// Reads certificates, revocation lists and the keys of access tokens again; whether all were taken.
+pub(super) fn reload(config: &Config, tls: &TlsShared, tokens: &Tokens) -> bool {
+    let certificates = reload_certificates(config, tls);
+    reload_keys(config, tokens) && certificates
+}
+
+/// Reads the keys of access tokens again. Keys that cannot be read change nothing.
+fn reload_keys(config: &Config, tokens: &Tokens) -> bool {
+    match Keys::from_files(&key_files(config)) {
+        Ok(keys) => {
+            let (own, authority) = (keys.own_kids().join(" "), keys.authority_kids().join(" "));
+            tracing::info!(own, authority, "the keys of access tokens were read again");
+            tokens.reload(keys);
+            true
+        }
+        Err(cause) => {
+            tracing::error!(%cause, "the new keys of access tokens are not taken; the ones before stay in force");
+            false
+        }
+    }
+}
+
 /// Reads certificates, key, authorities and revocation lists again. What does not fit together changes nothing.
-pub(super) fn reload(config: &Config, tls: &TlsShared) -> bool {
+fn reload_certificates(config: &Config, tls: &TlsShared) -> bool {
     match TlsMaterial::from_files(&tls_files(config)).and_then(|material| tls.reload(material)) {
         Ok(()) => {
             tracing::info!(

@@ -1,5 +1,6 @@
 //! The services. Each has an `api` that parses, checks the caller and proposes commands, and a `state` that judges them.
 
+pub mod identity;
 pub mod mesh;
 pub mod pds;
 mod values;

@@ -114,11 +114,8 @@ impl<R: Read> Gate<'_, R> {
                 if name.is_none() && !self.sandbox {
                     return Err(Refused::CertificateForeign.into());
                 }
-                let caller = Caller {
-                    actor: certificate.common_name.clone(),
-                    organisation: name.map(|name| name.ods),
-                    certificate: Some(certificate.clone()),
-                };
+                let organisation = name.map(|name| name.ods);
+                let caller = Caller::system(certificate.common_name.clone(), organisation, Some(certificate.clone()));
                 Ok((caller, MayLookUp(())))
             }
             None if self.sandbox => Ok((self.tester(peer), MayLookUp(()))),
@@ -135,11 +132,7 @@ impl<R: Read> Gate<'_, R> {
     }
 
     fn tester(&self, peer: &Peer) -> Caller {
-        Caller {
-            actor: "sandbox".to_owned(),
-            organisation: None,
-            certificate: peer.certificate.clone(),
-        }
+        Caller::system("sandbox".to_owned(), None, peer.certificate.clone())
     }
 
     /// Judges the token and the certificate. `mailbox` is the path's; `None` where a call names no mailbox.
@@ -226,11 +219,11 @@ impl<R: Read> Gate<'_, R> {
 }
 
 fn identity(mailbox: &Mailbox, peer: &Peer) -> Caller {
-    Caller {
-        actor: mailbox.id.as_str().to_owned(),
-        organisation: Some(mailbox.ods.clone()),
-        certificate: peer.certificate.clone(),
-    }
+    Caller::system(
+        mailbox.id.as_str().to_owned(),
+        Some(mailbox.ods.clone()),
+        peer.certificate.clone(),
+    )
 }
 
 #[cfg(test)]

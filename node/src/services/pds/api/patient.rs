@@ -1,0 +1,229 @@
+//! One patient: read, change, create.
+
+use super::access::{Access, Grant};
+use super::answer;
+use super::asked::Asked;
+use super::failure::Failure;
+use super::store::{self, Current, Stored};
+use super::{Answer, BODY_BYTES_MAX, Pds};
+use crate::base::NhsNumber;
+use crate::http::RequestBody;
+use crate::services::pds::Security;
+use crate::services::pds::command::{Command, Guard, IndexKey, Once, PutPatient, Refusal};
+use crate::services::pds::matching::{Card, twins};
+use crate::services::pds::outcome::{Code, Issue};
+use crate::services::pds::record::{self, PATIENT_BYTES_MAX};
+use crate::services::pds::{rules, state};
+use ::http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+/// How often a create looks again when somebody else created the same person, or took the number, in between.
+const CREATE_ATTEMPTS_MAX: usize = 16;
+
+impl Pds {
+    /// GET /Patient/{id}
+    pub(super) async fn read(&self, asked: &Asked, grant: Grant) -> Result<Answer, Failure> {
+        let number = grant.of(Pds::number(&asked.id)?)?;
+        let current = self.current(number)?;
+        let body = self.shown(&current).await?;
+        let response = answer::resource(StatusCode::OK, current.record.version, body);
+        Ok(Answer::about(response, current.number))
+    }
+
+    /// PATCH /Patient/{id}
+    pub(super) async fn update(
+        &self,
+        asked: &Asked,
+        access: &Access,
+        grant: Grant,
+        body: RequestBody,
+    ) -> Result<Answer, Failure> {
+        let number = grant.of(Pds::number(&asked.id)?)?;
+        let follows = asked.if_match()?;
+        must_be(asked, &["application/json-patch+json"])?;
+        let body = body.collect(BODY_BYTES_MAX).await?;
+        let current = self.current(number)?;
+        let target = current.number.to_string();
+        let once = asked.once(&access.who(), "update", &target, &[&follows.to_be_bytes(), &body]);
+        if let Some(earlier) = self.earlier(&once)? {
+            return self.answer_with(StatusCode::OK, earlier).await;
+        }
+        if !current.record.security.is_open() {
+            let what = "this record is restricted; only the National Back Office changes it";
+            return Err(Issue::new(Code::ForbiddenUpdate, what).into());
+        }
+        if current.record.version != follows {
+            return Err(store::mismatch());
+        }
+        let patches: Value = serde_json::from_slice(&body).map_err(|_| {
+            Failure::from(Issue::new(Code::InvalidUpdate, "the body is not JSON; send {\"patches\": [...]}"))
+        })?;
+        let before = self.whole(&current).await?;
+        let after = rules::patch(&before, &patches, access.mode(), self.today(), &mut element_id)?;
+        let change = Change {
+            number: current.number,
+            follows,
+            once: Some(once),
+            guard: None,
+        };
+        let (command, tail) = self.put(change, &after)?;
+        let stored = self.propose(&command, &tail).await?.map_err(store::refused)?;
+        self.answer_with(StatusCode::OK, stored).await
+    }
+
+    /// POST /Patient
+    pub(super) async fn create(&self, asked: &Asked, access: &Access, body: RequestBody) -> Result<Answer, Failure> {
+        must_be(asked, &["application/json", "application/fhir+json"])?;
+        let body = body.collect(BODY_BYTES_MAX).await?;
+        let once = asked.once(&access.who(), "create", "", &[&body]);
+        if let Some(earlier) = self.earlier(&once)? {
+            return self.answer_with(StatusCode::CREATED, earlier).await;
+        }
+        let sent: Value = serde_json::from_slice(&body).map_err(|_| {
+            Failure::from(Issue::new(Code::InvalidValue, "the body is not JSON; send a Patient resource"))
+        })?;
+        let patient = rules::create(&sent, self.today(), &mut element_id)?;
+        let card = Card::of(&patient, Security::Unrestricted, self.today());
+        for _ in 0..CREATE_ATTEMPTS_MAX {
+            let (found, guard) = twins(&self.ledger, &card);
+            if let Some(failure) = matched(&found) {
+                return Err(failure);
+            }
+            let change = Change {
+                number: self.free_number(),
+                follows: 0,
+                once: Some(once.clone()),
+                guard: Some(guard),
+            };
+            let (command, tail) = self.put(change, &patient)?;
+            match self.propose(&command, &tail).await? {
+                Ok(stored) => return self.answer_with(StatusCode::CREATED, stored).await,
+                // Somebody came between: the number is taken, or the same person may be there by now.
+                Err(Refusal::Exists { .. } | Refusal::Raced) => {}
+                Err(refusal @ (Refusal::VersionMismatch { .. } | Refusal::Unknown | Refusal::RequestReused)) => {
+                    return Err(store::refused(refusal));
+                }
+            }
+        }
+        Err(store::refused(Refusal::Raced))
+    }
+
+    /// What an earlier request with this identifier stored.
+    ///
+    /// # Errors
+    /// INVALID_VALUE when that one said something else.
+    pub(super) fn earlier(&self, once: &Once) -> Result<Option<Stored>, Failure> {
+        match state::answered(&self.ledger, self.log.time(), &once.key) {
+            None => Ok(None),
+            Some(answered) if answered.content == once.content => Ok(Some(Stored {
+                number: answered.number,
+                version: answered.version,
+                repeated: true,
+            })),
+            Some(_) => Err(store::refused(Refusal::RequestReused)),
+        }
+    }
+
+    /// The answer to a write: the version that it stored, also when that is no longer the current one.
+    async fn answer_with(&self, status: StatusCode, stored: Stored) -> Result<Answer, Failure> {
+        let current = self.version(stored.number, stored.version)?;
+        let body = self.shown(&current).await?;
+        let mut response = answer::resource(status, stored.version, body);
+        if status == StatusCode::CREATED {
+            let location = format!("{}/Patient/{}", super::routes::BASE, stored.number);
+            let location = HeaderValue::from_str(&location).expect("a path of digits is a header value");
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Ok(Answer {
+            repeated: stored.repeated,
+            ..Answer::about(response, stored.number)
+        })
+    }
+
+    /// The command that stores a patient, and its tail.
+    ///
+    /// # Errors
+    /// TOO_MANY_VALUES_SUBMITTED when the whole is too large.
+    fn put(&self, change: Change, patient: &Value) -> Result<(Command, bytes::Bytes), Failure> {
+        let security = Security::Unrestricted;
+        let kept = record::keep(change.number, security, None, patient);
+        if kept.bytes.len() > PATIENT_BYTES_MAX {
+            let what = format!("the record would be larger than {PATIENT_BYTES_MAX} bytes; remove what is outdated");
+            return Err(Issue::new(Code::TooManyValuesSubmitted, what).into());
+        }
+        let card = Card::of(patient, security, self.today());
+        let keys: Vec<IndexKey> = card.keys();
+        let put = PutPatient {
+            number: change.number,
+            follows: change.follows,
+            once: change.once,
+            security,
+            superseded_by: None,
+            digest: kept.digest,
+            open_bytes: kept.open_bytes(),
+            place_bytes: kept.place_bytes,
+            card: card.encode(),
+            keys,
+            guard: change.guard,
+        };
+        Ok((Command::PutPatient(Box::new(put)), kept.bytes))
+    }
+
+    /// A number that nobody has yet; whether that is still so is judged in the log.
+    fn free_number(&self) -> NhsNumber {
+        let (first, last) = self.numbers;
+        loop {
+            let nine = rand::random_range(first..=last);
+            if let Some(number) = NhsNumber::with_check_digit(nine)
+                && state::record(&self.ledger, number).is_none()
+            {
+                return number;
+            }
+        }
+    }
+}
+
+/// What a write says beside the patient.
+struct Change {
+    number: NhsNumber,
+    follows: u32,
+    once: Option<Once>,
+    guard: Option<Guard>,
+}
+
+/// Identifier of a new element in a list: eight hexadecimal digits.
+fn element_id() -> String {
+    format!("{:08X}", rand::random::<u32>())
+}
+
+/// Refuses a body of another type.
+pub(super) fn must_be(asked: &Asked, types: &[&str]) -> Result<(), Failure> {
+    let sent = asked.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let sent = sent.and_then(|text| text.split(';').next()).map(str::trim).unwrap_or_default();
+    if types.iter().any(|wanted| sent.eq_ignore_ascii_case(wanted)) {
+        Ok(())
+    } else {
+        let what = format!("the header Content-Type must be {}", types.join(" or "));
+        Err(Issue::new(Code::InvalidValue, what).into())
+    }
+}
+
+/// Why a person is not created a second time.
+fn matched(found: &[NhsNumber]) -> Option<Failure> {
+    match found {
+        [] => None,
+        [number] => {
+            let what = format!("the patient is not created: one record matches, NHS number {number}; use that one");
+            Some(Issue::new(Code::SingleMatch, what).into())
+        }
+        [_, _, ..] => {
+            let what = "the patient is not created: several records match; search for the patient and choose one";
+            Some(Issue::new(Code::MultipleMatches, what).into())
+        }
+    }
+}
+
+/// The current record of a number, and that it is one that may be shown; for handlers beside.
+pub(super) fn is_open(current: &Current) -> bool {
+    current.record.security.is_open()
+}

@@ -1,0 +1,72 @@
+//! GET /Patient: search.
+
+use super::access::Access;
+use super::answer;
+use super::asked::Asked;
+use super::failure::Failure;
+use super::store::Current;
+use super::{Answer, Pds};
+use crate::services::pds::matching::{Match, Mode, Search, search};
+use crate::services::pds::outcome::{Code, Issue};
+use crate::services::pds::{rules, state};
+use ::http::StatusCode;
+use serde_json::{Value, json};
+
+/// Parameters that one search may have.
+const PARAMETERS_MAX: usize = 64;
+
+impl Pds {
+    /// GET /Patient
+    pub(super) async fn search(&self, asked: &Asked, access: &Access) -> Result<Answer, Failure> {
+        let query = asked.head.uri.query().unwrap_or_default();
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+            .take(PARAMETERS_MAX + 1)
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        if pairs.len() > PARAMETERS_MAX {
+            let what = format!("the query has more than {PARAMETERS_MAX} parameters; search by fewer");
+            return Err(Issue::new(Code::InvalidSearchData, what).into());
+        }
+        let mode = if access.is_application() { Mode::Application } else { Mode::Worker };
+        let wanted = Search::parse(&pairs, mode).map_err(|invalid| Failure::from(invalid.issue()))?;
+        let Ok(matches) = search(&self.ledger, &wanted) else {
+            let what = "too many patients match; add what narrows the search";
+            return Err(Issue::new(Code::TooManyMatches, what).into());
+        };
+        let mut entries = Vec::with_capacity(matches.len());
+        let mut subject = String::new();
+        for found in &matches {
+            if let Some(entry) = self.entry(found).await? {
+                if !subject.is_empty() {
+                    subject.push(' ');
+                }
+                subject.push_str(&found.number.to_string());
+                entries.push(entry);
+            }
+        }
+        let bundle = answer::bundle(self.clock.now(), entries);
+        Ok(Answer::new(answer::json(StatusCode::OK, &bundle), subject))
+    }
+
+    /// A match as the client sees it; `None` when the record was changed or withdrawn while the search ran.
+    async fn entry(&self, found: &Match) -> Result<Option<Value>, Failure> {
+        let Some(record) = state::record(&self.ledger, found.number) else {
+            return Ok(None);
+        };
+        let current = Current {
+            number: found.number,
+            record,
+        };
+        if !current.record.security.is_found() || current.record.superseded_by.is_some() {
+            return Ok(None);
+        }
+        let shown = self.shown(&current).await?;
+        let mut patient: Value = serde_json::from_slice(&shown).expect("what is shown is JSON");
+        rules::search_view(&mut patient);
+        Ok(Some(json!({
+            "fullUrl": format!("{}/Patient/{}", self.base_url, found.number),
+            "search": { "score": found.score },
+            "resource": patient,
+        })))
+    }
+}
