@@ -1,4 +1,4 @@
-//! The operator's endpoints: health, metrics, status, mailboxes and workflows, trace, verify.
+//! The operator's endpoints: health, metrics, status, mailboxes, workflows and clients, trace, verify.
 //!
 //! Owns: what an operator can ask and change, and how it is shown. Must never know: message bodies, subjects, file
 //! names, passwords (they go in, never out). Invariants: a change goes through the log like any other and is on the
@@ -14,6 +14,8 @@
 //! | `GET /admin/mailboxes[?after=ID&max=N]`, `GET /admin/mailboxes/ID` | mailboxes, without passwords |
 //! | `PUT /admin/mailboxes/ID` | adds or changes one: [`directory::MailboxChange`] |
 //! | `GET /admin/workflows`, `PUT /admin/workflows/ID` | workflows: [`directory::WorkflowChange`] |
+//! | `GET /admin/clients[?after=ID&max=N]`, `GET /admin/clients/ID` | clients of access tokens: [`clients::ClientView`] |
+//! | `PUT /admin/clients/ID` | adds or changes one: [`clients::ClientChange`] |
 //! | `GET /admin/trace/ID` | the life of a message or request: [`trace::Trace`] |
 //! | `POST /admin/verify[?deep=true]` | [`verify::Report`] |
 //! | `POST /admin/audit/verify` | [`audit::ChainReport`] |
@@ -21,6 +23,7 @@
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
 pub mod audit;
+pub mod clients;
 pub mod directory;
 pub mod figures;
 pub mod status;
@@ -190,6 +193,9 @@ pub(crate) enum Call {
     PutMailbox(String),
     Workflows,
     PutWorkflow(String),
+    Clients,
+    Client(String),
+    PutClient(String),
     Trace(String),
     Verify,
     AuditVerify,
@@ -217,6 +223,9 @@ impl Call {
             (&Method::PUT, "admin", Some("mailboxes"), Some(_)) => argument().map(Call::PutMailbox),
             (&Method::GET, "admin", Some("workflows"), None) => Some(Call::Workflows),
             (&Method::PUT, "admin", Some("workflows"), Some(_)) => argument().map(Call::PutWorkflow),
+            (&Method::GET, "admin", Some("clients"), None) => Some(Call::Clients),
+            (&Method::GET, "admin", Some("clients"), Some(_)) => argument().map(Call::Client),
+            (&Method::PUT, "admin", Some("clients"), Some(_)) => argument().map(Call::PutClient),
             (&Method::GET, "admin", Some("trace"), Some(_)) => argument().map(Call::Trace),
             (&Method::POST, "admin", Some("verify"), None) => Some(Call::Verify),
             (&Method::POST, "admin", Some("audit"), Some("verify")) => Some(Call::AuditVerify),
@@ -237,6 +246,9 @@ impl Call {
             | Call::PutMailbox(_)
             | Call::Workflows
             | Call::PutWorkflow(_)
+            | Call::Clients
+            | Call::Client(_)
+            | Call::PutClient(_)
             | Call::Trace(_)
             | Call::Verify
             | Call::AuditVerify
@@ -316,6 +328,9 @@ impl Admin {
             Call::PutMailbox(mailbox) => self.put_mailbox(&mailbox, body, id).await,
             Call::Workflows => Ok(self.workflows()),
             Call::PutWorkflow(workflow) => self.put_workflow(&workflow, body, id).await,
+            Call::Clients => self.clients(query),
+            Call::Client(client) => self.client(&client),
+            Call::PutClient(client) => self.put_client(&client, body, id).await,
             Call::Trace(what) => self.trace(&what, id).await,
             Call::Verify => {
                 let deep = query_value(query, "deep").is_some_and(|v| v == "true");

@@ -8,7 +8,7 @@ use crate::services::mesh::state;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Mailboxes on one page when the caller does not say.
+/// Mailboxes or clients on one page when the caller does not say.
 const PAGE_DEFAULT: usize = 500;
 /// And at most.
 const PAGE_MAX: usize = 5_000;
@@ -104,7 +104,7 @@ pub(super) fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refuse
     })
 }
 
-fn malformed(what: impl Into<String>) -> Refused {
+pub(super) fn malformed(what: impl Into<String>) -> Refused {
     Refused::Malformed(what.into())
 }
 
@@ -113,13 +113,24 @@ fn mailbox_id(text: &str) -> Result<MailboxId, Refused> {
 }
 
 /// Text that is shown in headers, tables and logs: no control characters, bounded.
-fn plain(name: &str, text: &str, chars_max: usize) -> Result<String, Refused> {
+pub(super) fn plain(name: &str, text: &str, chars_max: usize) -> Result<String, Refused> {
     if text.chars().count() > chars_max || text.chars().any(char::is_control) {
         return Err(malformed(format!(
             "{name} is at most {chars_max} characters, none of them a control character"
         )));
     }
     Ok(text.to_owned())
+}
+
+/// How many of a list are wanted at most.
+pub(super) fn page(query: &str) -> Result<usize, Refused> {
+    match query_value(query, "max") {
+        None => Ok(PAGE_DEFAULT),
+        Some(text) => match text.parse() {
+            Ok(max) if (1..=PAGE_MAX).contains(&max) => Ok(max),
+            Ok(_) | Err(_) => Err(malformed(format!("max is 1 to {PAGE_MAX}"))),
+        },
+    }
 }
 
 impl MailboxChange {
@@ -207,13 +218,7 @@ impl Admin {
 
     pub(super) fn mailboxes(&self, query: &str) -> Result<Answer, Refused> {
         let after = query_value(query, "after").map(|text| mailbox_id(&text)).transpose()?;
-        let max = match query_value(query, "max") {
-            None => PAGE_DEFAULT,
-            Some(text) => match text.parse() {
-                Ok(max) if (1..=PAGE_MAX).contains(&max) => max,
-                Ok(_) | Err(_) => return Err(malformed(format!("max is 1 to {PAGE_MAX}"))),
-            },
-        };
+        let max = page(query)?;
         let page = state::mailboxes(&self.ledger, after.as_ref(), max);
         let next = (page.len() == max)
             .then(|| page.last().map(|m| m.id.to_string()))

@@ -68,21 +68,21 @@ pub(super) struct ChangeArgs {
 #[derive(clap::Args, Debug)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(clap::Args, Debug)]
 pub(super) struct ShowArgs {
     /// Its identifier
-    id: String,
+    pub(super) id: String,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -186,7 +186,8 @@ pub(super) fn run_workflow(command: WorkflowCommand) -> Result<u8, CliError> {
     }
 }
 
-fn output(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<u8, CliError> {
+/// Prints a view as JSON or as text.
+pub(super) fn output(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<u8, CliError> {
     match json {
         true => print(&format!(
             "{}\n",

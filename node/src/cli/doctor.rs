@@ -8,6 +8,7 @@ mod tests;
 use super::client::{Door, Target};
 use super::sandbox::stored_config;
 use super::{CliError, print};
+use crate::auth::token::{KeyFiles, Keys};
 use crate::config::{Config, FILE_DEFAULT, Secret};
 use serde::Serialize;
 use std::net::TcpListener;
@@ -158,6 +159,50 @@ fn secrets(config: &Config) -> Vec<Line> {
         });
     }
     lines.push(open_to_others("tls.key", &config.tls.key));
+    lines.extend(tokens(config));
+    lines
+}
+
+/// The keys of access tokens can be read, or their absence is told with what it means.
+fn tokens(config: &Config) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let files = KeyFiles {
+        signing_key: config.tokens.signing_key.clone(),
+        previous_signing_key: config.tokens.previous_signing_key.clone(),
+        authority_jwks: config.tokens.authority_jwks.clone(),
+    };
+    match Keys::from_files(&files) {
+        Ok(keys) => {
+            let (own, authority) = (keys.own_kids().len(), keys.authority_kids().len());
+            lines.push(Line::ok(
+                "tokens",
+                format!("{own} key(s) of our own, {authority} of the authority"),
+            ));
+        }
+        Err(error) => lines.push(Line::fail(
+            "tokens",
+            error.to_string(),
+            "correct the file; SIGHUP takes it up",
+        )),
+    }
+    match &files.signing_key {
+        Some(file) => lines.push(open_to_others("tokens.signing_key", file)),
+        None => lines.push(Line::warn(
+            "tokens.signing_key",
+            "none: /oauth2/token answers 503",
+            "make one (`openssl genpkey -algorithm ed25519`) and name it, if applications get their tokens here",
+        )),
+    }
+    if let Some(file) = &files.previous_signing_key {
+        lines.push(open_to_others("tokens.previous_signing_key", file));
+    }
+    if files.authority_jwks.is_none() {
+        lines.push(Line::warn(
+            "tokens.authority_jwks",
+            "none: tokens of healthcare workers and patients are refused",
+            "name the signing authority's public keys, if people use this service",
+        ));
+    }
     lines
 }
 

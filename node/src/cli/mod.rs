@@ -6,6 +6,7 @@
 mod audit;
 mod certificates;
 mod client;
+mod clients;
 mod directory;
 mod doctor;
 mod event;
@@ -85,6 +86,13 @@ enum Command {
         after_help = "Examples:\n  vertebra workflow list\n  vertebra workflow add GP_RESULTS --sender X26LAB --receiver X26GP1"
     )]
     Workflow(directory::WorkflowCommand),
+    /// Clients of access tokens: add, change, list, show, disable
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra client list\n  \
+                            vertebra client add clinic-app --ods X26 --mode application --jwks ./jwks.json"
+    )]
+    Client(clients::ClientCommand),
     /// The life of one message or request: what happened, who did it, when
     #[command(
         after_help = "Examples:\n  vertebra trace 20261122150405123456_00002A\n  vertebra trace 4f1c00a2b7d90e13 \
@@ -194,6 +202,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Verify(args) => verify::run(&args),
         Command::Mailbox(command) => directory::run_mailbox(command),
         Command::Workflow(command) => directory::run_workflow(command),
+        Command::Client(command) => clients::run(command),
         Command::Trace(args) => trace::run(&args),
         Command::Audit(command) => audit::run(&command),
         Command::Completions { shell } => {

@@ -1,5 +1,9 @@
 //! `vertebra sandbox`: a cluster of one that a newcomer starts with one command.
 
+mod tokens;
+
+pub(super) use tokens::SandboxTokens;
+
 use super::certificates::{self, CertificateError};
 use super::client::Door;
 use super::directory::{mailbox, put_mailbox, put_workflow, workflows};
@@ -62,8 +66,8 @@ pub(super) struct Sandbox {
     pub(super) mesh: SandboxMesh,
     /// Demographics.
     pub(super) pds: SandboxPds,
-    /// Access tokens by name.
-    pub(super) tokens: std::collections::BTreeMap<String, String>,
+    /// Access tokens and how to get them.
+    pub(super) tokens: SandboxTokens,
 }
 
 /// The part on message exchange.
@@ -115,7 +119,7 @@ impl From<CertificateError> for CliError {
 
 impl Sandbox {
     /// What is true of a sandbox in `folder` that answers at `started`.
-    pub(super) fn of(folder: &Path, started: Started) -> Sandbox {
+    pub(super) fn of(folder: &Path, started: Started, tokens: SandboxTokens) -> Sandbox {
         let mailboxes = MAILBOXES.iter().map(|(id, _)| SandboxMailbox {
             id: (*id).to_owned(),
             password: PASSWORD.to_owned(),
@@ -133,7 +137,7 @@ impl Sandbox {
                 mailboxes: mailboxes.collect(),
             },
             pds: SandboxPds::default(),
-            tokens: std::collections::BTreeMap::new(),
+            tokens,
         }
     }
 
@@ -198,10 +202,14 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             .map_err(|error| CliError::Failed(error.to_string()))?,
     );
     prepare(&folder)?;
+    let application_key = {
+        let folder = folder.clone();
+        std::thread::spawn(move || tokens::make_application_key(&folder))
+    };
     let failed = Arc::new(AtomicBool::new(false));
     let greeter = {
         let (folder, failed) = (folder.clone(), failed.clone());
-        Box::new(move |started| greet(&folder, started, &failed))
+        Box::new(move |started| greet(&folder, started, application_key, &failed))
     };
     let mode = node::Mode::Sandbox {
         data: folder.clone(),
@@ -242,18 +250,19 @@ pub(super) fn prepare(folder: &Path) -> Result<(), CliError> {
     if !key.is_file() {
         certificates::write(&key, &format!("{SHARED_KEY}\n"), 0o600)?;
     }
-    Ok(())
+    tokens::make_missing(folder)
 }
 
+/// The application's key, as a thread makes it.
+type KeyThread = std::thread::JoinHandle<Result<(), CliError>>;
+
 /// Seeds a node that serves, says so in `sandbox.json` and on standard output.
-fn greet(folder: &Path, started: Started, failed: &AtomicBool) {
-    let sandbox = Sandbox::of(folder, started);
-    let done = sandbox.door().and_then(|door| seed(&door)).and_then(|()| {
-        let text = serde_json::to_string_pretty(&sandbox).expect("it has a JSON form");
-        Ok(certificates::write(&folder.join(FILE), &format!("{text}\n"), 0o600)?)
-    });
-    match done {
-        Ok(()) => print(&greeting(folder, &sandbox)),
+fn greet(folder: &Path, started: Started, application_key: KeyThread, failed: &AtomicBool) {
+    let made = application_key
+        .join()
+        .unwrap_or_else(|_| Err(CliError::Failed("the application's key was not made".to_owned())));
+    match made.and_then(|()| fill(folder, started)) {
+        Ok(sandbox) => print(&greeting(folder, &sandbox)),
         Err(error) => {
             eprintln!("vertebra: the sandbox could not be filled: {error}");
             failed.store(true, Ordering::Relaxed);
@@ -261,6 +270,18 @@ fn greet(folder: &Path, started: Started, failed: &AtomicBool) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGTERM);
         }
     }
+}
+
+/// Seeds, and writes `sandbox.json`.
+fn fill(folder: &Path, started: Started) -> Result<Sandbox, CliError> {
+    let tokens = tokens::describe(folder, &format!("https://{}", started.http))?;
+    let sandbox = Sandbox::of(folder, started, tokens);
+    let door = sandbox.door()?;
+    seed(&door)?;
+    tokens::seed(folder, &door)?;
+    let text = serde_json::to_string_pretty(&sandbox).expect("it has a JSON form");
+    certificates::write(&folder.join(FILE), &format!("{text}\n"), 0o600)?;
+    Ok(sandbox)
 }
 
 /// Adds mailboxes and workflows that are not there yet; what a user changed stays.

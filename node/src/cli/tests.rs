@@ -1,5 +1,5 @@
 use super::client::{Door, Target, split};
-use super::sandbox::{Sandbox, greeting, prepare, quoted};
+use super::sandbox::{Sandbox, SandboxTokens, greeting, prepare, quoted};
 use super::*;
 use crate::admin::status::{Member, State, Status};
 use crate::admin::trace::{Step, Trace, TracedMessage};
@@ -56,6 +56,11 @@ fn every_documented_call_parses() {
         "vertebra workflow add W --sender A --sender B --receiver C",
         "vertebra workflow list",
         "vertebra workflow show W",
+        "vertebra client add a --ods X26 --mode application --mode worker --jwks k --scope s --scope t --rate 5 --active true",
+        "vertebra client set a --name N",
+        "vertebra client list --json",
+        "vertebra client show a",
+        "vertebra client disable a --sandbox box",
         "vertebra trace 20261122150405123456_00002A",
         "vertebra completions bash",
     ] {
@@ -77,6 +82,8 @@ fn wrong_calls_exit_with_2() {
         "vertebra mailbox token X",
         "vertebra mailbox token X --shared-key-file k",
         "vertebra mailbox add X --password secret",
+        "vertebra client add",
+        "vertebra client add a --rate often",
         "vertebra completions tcsh",
         "vertebra join",
     ] {
@@ -127,22 +134,45 @@ fn the_sandbox_keeps_its_certificates_and_hides_its_keys() {
     let box_ = folder("keep");
     prepare(&box_).expect("made");
     let read = |name: &str| fs::read_to_string(box_.join(name)).expect(name);
-    let before: Vec<String> = ["ca.pem", "server.pem", "X26ABC1.pem", "sandbox.pem"]
-        .map(read)
-        .to_vec();
+    let before: Vec<String> = [
+        "ca.pem",
+        "server.pem",
+        "X26ABC1.pem",
+        "sandbox.pem",
+        "tokens.key",
+        "authority.jwks",
+    ]
+    .map(read)
+    .to_vec();
     fs::write(box_.join("sandbox.json"), "{}").expect("writable");
     prepare(&box_).expect("a second time");
     assert_eq!(
         before,
-        ["ca.pem", "server.pem", "X26ABC1.pem", "sandbox.pem"]
-            .map(read)
-            .to_vec()
+        [
+            "ca.pem",
+            "server.pem",
+            "X26ABC1.pem",
+            "sandbox.pem",
+            "tokens.key",
+            "authority.jwks"
+        ]
+        .map(read)
+        .to_vec()
     );
     assert!(
         !box_.join("sandbox.json").exists(),
         "an old one would say that the sandbox is ready"
     );
-    for key in ["ca.key", "server.key", "sandbox.key", "X26ABC3.key", "shared.key"] {
+    let keys = [
+        "ca.key",
+        "server.key",
+        "sandbox.key",
+        "X26ABC3.key",
+        "shared.key",
+        "tokens.key",
+        "authority.key",
+    ];
+    for key in keys {
         let mode = fs::metadata(box_.join(key)).expect(key).permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{key}");
     }
@@ -186,7 +216,7 @@ fn sandbox_certificates_name_mailbox_and_organisation_and_chain_to_the_authority
 
 #[test]
 fn sandbox_json_has_the_documented_shape() {
-    let sandbox = Sandbox::of(Path::new("/tmp/box"), started());
+    let sandbox = Sandbox::of(Path::new("/tmp/box"), started(), SandboxTokens::default());
     let value = serde_json::to_value(&sandbox).expect("JSON");
     let keys = |value: &serde_json::Value| {
         value
@@ -234,7 +264,7 @@ fn sandbox_json_has_the_documented_shape() {
 #[test]
 fn the_greeting_shows_curl_and_python_with_quoted_paths() {
     let folder = Path::new("/tmp/a box");
-    let text = greeting(folder, &Sandbox::of(folder, started()));
+    let text = greeting(folder, &Sandbox::of(folder, started(), SandboxTokens::default()));
     for want in [
         "--cacert '/tmp/a box/ca.pem'",
         "mailbox token --sandbox '/tmp/a box' X26ABC1)",
@@ -329,7 +359,7 @@ fn the_door_is_found_by_socket_configuration_or_sandbox() {
         ..Target::default()
     };
     assert!(matches!(by_sandbox.door(), Err(CliError::NotRunning { .. })));
-    let sandbox = serde_json::to_string(&Sandbox::of(&dir, started())).expect("JSON");
+    let sandbox = serde_json::to_string(&Sandbox::of(&dir, started(), SandboxTokens::default())).expect("JSON");
     fs::write(dir.join("sandbox.json"), sandbox).expect("writable");
     assert_eq!(by_sandbox.door().expect("there"), Door::Loopback(started().admin));
     fs::remove_dir_all(&dir).expect("own folder");
