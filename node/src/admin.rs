@@ -16,6 +16,8 @@
 //! | `GET /admin/workflows`, `PUT /admin/workflows/ID` | workflows: [`directory::WorkflowChange`] |
 //! | `GET /admin/clients[?after=ID&max=N]`, `GET /admin/clients/ID` | clients of access tokens: [`clients::ClientView`] |
 //! | `PUT /admin/clients/ID` | adds or changes one: [`clients::ClientChange`] |
+//! | `POST /admin/patients/history`, `…/show` with [`patients::Wanted`] | a record's versions, and one of them |
+//! | `POST /admin/patients/mark` with [`patients::Marking`] | restricts, opens, invalidates, supersedes |
 //! | `GET /admin/trace/ID` | the life of a message or request: [`trace::Trace`] |
 //! | `POST /admin/verify[?deep=true]` | [`verify::Report`] |
 //! | `POST /admin/audit/verify` | [`audit::ChainReport`] |
@@ -26,6 +28,7 @@ pub mod audit;
 pub mod clients;
 pub mod directory;
 pub mod figures;
+pub mod patients;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -196,6 +199,9 @@ pub(crate) enum Call {
     Clients,
     Client(String),
     PutClient(String),
+    PatientHistory,
+    PatientShow,
+    PatientMark,
     Trace(String),
     Verify,
     AuditVerify,
@@ -226,6 +232,9 @@ impl Call {
             (&Method::GET, "admin", Some("clients"), None) => Some(Call::Clients),
             (&Method::GET, "admin", Some("clients"), Some(_)) => argument().map(Call::Client),
             (&Method::PUT, "admin", Some("clients"), Some(_)) => argument().map(Call::PutClient),
+            (&Method::POST, "admin", Some("patients"), Some("history")) => Some(Call::PatientHistory),
+            (&Method::POST, "admin", Some("patients"), Some("show")) => Some(Call::PatientShow),
+            (&Method::POST, "admin", Some("patients"), Some("mark")) => Some(Call::PatientMark),
             (&Method::GET, "admin", Some("trace"), Some(_)) => argument().map(Call::Trace),
             (&Method::POST, "admin", Some("verify"), None) => Some(Call::Verify),
             (&Method::POST, "admin", Some("audit"), Some("verify")) => Some(Call::AuditVerify),
@@ -249,6 +258,9 @@ impl Call {
             | Call::Clients
             | Call::Client(_)
             | Call::PutClient(_)
+            | Call::PatientHistory
+            | Call::PatientShow
+            | Call::PatientMark
             | Call::Trace(_)
             | Call::Verify
             | Call::AuditVerify
@@ -331,6 +343,9 @@ impl Admin {
             Call::Clients => self.clients(query),
             Call::Client(client) => self.client(&client),
             Call::PutClient(client) => self.put_client(&client, body, id).await,
+            Call::PatientHistory => self.patient_history(body, id).await,
+            Call::PatientShow => self.patient_show(body, id).await,
+            Call::PatientMark => self.patient_mark(body, id).await,
             Call::Trace(what) => self.trace(&what, id).await,
             Call::Verify => {
                 let deep = query_value(query, "deep").is_some_and(|v| v == "true");

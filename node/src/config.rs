@@ -52,6 +52,9 @@ pub struct Config {
     /// Access tokens.
     #[serde(default)]
     pub tokens: Tokens,
+    /// Demographics.
+    #[serde(default)]
+    pub pds: Pds,
     /// Segments and reserve.
     #[serde(default)]
     pub journal: Journal,
@@ -286,6 +289,41 @@ impl Default for Tokens {
     }
 }
 
+/// `[pds]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pds {
+    /// Where clients reach the front door, without a path: 1 to 200 visible characters. Links in answers start with it.
+    /// Default: `https://NAME` with the node's name.
+    pub url: String,
+    /// The first nine digits of the lowest NHS number that may be given to a new patient. 0..=999999999, default 900000000:
+    /// the range of test numbers, which no real patient has.
+    pub number_first: u64,
+    /// How many numbers of nine digits there are from there on to draw from. 1..=1000000000, default 100000000.
+    pub number_count: u64,
+}
+
+impl Default for Pds {
+    fn default() -> Pds {
+        Pds {
+            url: String::new(),
+            number_first: 900_000_000,
+            number_count: 100_000_000,
+        }
+    }
+}
+
+impl Pds {
+    /// The first and the last nine digits that new numbers are drawn from.
+    pub fn numbers(&self) -> (u32, u32) {
+        let digits = |number: u64| u32::try_from(number.min(999_999_999)).expect("nine digits");
+        (
+            digits(self.number_first),
+            digits(self.number_first + self.number_count - 1),
+        )
+    }
+}
+
 /// `[journal]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -491,6 +529,9 @@ impl Config {
         if config.tokens.token_urls.is_empty() {
             config.tokens.token_urls = vec![format!("https://{}/oauth2/token", config.node.name)];
         }
+        if config.pds.url.is_empty() {
+            config.pds.url = format!("https://{}", config.node.name);
+        }
         Ok(config)
     }
 
@@ -535,6 +576,10 @@ impl Config {
                 authority_jwks: Some(folder.join("authority.jwks")),
                 authority_issuer: Some(SANDBOX_AUTHORITY.to_owned()),
                 ..Tokens::default()
+            },
+            pds: Pds {
+                url: format!("https://{listen}"),
+                ..Pds::default()
             },
             journal: Journal {
                 log_segment_bytes: 16 * MIB,

@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
+use crate::services::pds::{api::Pds, records::Records};
 use crate::systemd::{self, PrivilegeError, Watchdog};
 use services::Services;
 use std::io;
@@ -410,6 +411,7 @@ fn identity(
     audit: Audit,
     clock: Clock,
     tokens: Arc<Tokens>,
+    rates: Arc<Rates>,
     sandbox: bool,
 ) -> Identity {
     Identity {
@@ -418,9 +420,26 @@ fn identity(
         audit,
         clock,
         tokens,
-        rates: Arc::new(Rates::new(rate::CLIENTS_MAX)),
+        rates,
         token_urls: config.tokens.token_urls.clone().into(),
         sandbox,
+    }
+}
+
+/// What the calls of PDS stand on. In the sandbox the port may have been chosen when it was bound.
+fn pds(config: &Config, identity: &Identity, http: Option<SocketAddr>) -> Pds {
+    let origin = http.map_or_else(|| config.pds.url.clone(), |address| format!("https://{address}"));
+    Pds {
+        records: Records {
+            log: identity.log.clone(),
+            ledger: identity.ledger.clone(),
+        },
+        audit: identity.audit.clone(),
+        clock: identity.clock.clone(),
+        tokens: identity.tokens.clone(),
+        rates: identity.rates.clone(),
+        base_url: Pds::base_url(&origin),
+        numbers: config.pds.numbers(),
     }
 }
 
@@ -466,9 +485,13 @@ impl Running {
         let observer = metrics.clone();
         let observer = Arc::new(move |answered: &Answered| figures::observe(&observer, answered));
         let door = Door::new(limits(&config), Some(observer));
+        let rates = Arc::new(Rates::new(rate::CLIENTS_MAX));
+        let (own_audit, own_clock) = (audit.clone(), clock.clone());
+        let identity = identity(&config, &opened, own_audit, own_clock, tokens.clone(), rates, sandbox);
         let services = Services {
             mesh: mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox),
-            identity: identity(&config, &opened, audit.clone(), clock.clone(), tokens.clone(), sandbox),
+            pds: pds(&config, &identity, sandbox.then_some(addresses.http)),
+            identity,
         };
 
         let (front, front_shutdown) = ShutdownTrigger::new();

@@ -10,6 +10,7 @@ mod clients;
 mod directory;
 mod doctor;
 mod event;
+mod patient;
 mod sandbox;
 mod status;
 mod table;
@@ -93,6 +94,13 @@ enum Command {
                             vertebra client add clinic-app --ods X26 --mode application --jwks ./jwks.json"
     )]
     Client(clients::ClientCommand),
+    /// Patients, as the National Back Office sees them: versions of a record, restrictions, replacements
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra patient history 9000000009 --sandbox ./box\n  \
+                            vertebra patient restrict 9000000009 --sandbox ./box"
+    )]
+    Patient(patient::PatientCommand),
     /// The life of one message or request: what happened, who did it, when
     #[command(
         after_help = "Examples:\n  vertebra trace 20261122150405123456_00002A\n  vertebra trace 4f1c00a2b7d90e13 \
@@ -203,6 +211,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Mailbox(command) => directory::run_mailbox(command),
         Command::Workflow(command) => directory::run_workflow(command),
         Command::Client(command) => clients::run(command),
+        Command::Patient(command) => patient::run(command),
         Command::Trace(args) => trace::run(&args),
         Command::Audit(command) => audit::run(&command),
         Command::Completions { shell } => {

@@ -39,6 +39,8 @@ pub fn numbers(c: &Config) -> Vec<Number> {
         n("node.id", c.node.id, "", 1..=1_000_000),
         n("tls.reload_ms", c.tls.reload_ms, "ms", 100..=3_600_000),
         n("mesh.sweep_ms", c.mesh.sweep_ms, "ms", 100..=3_600_000),
+        n("pds.number_first", c.pds.number_first, "", 0..=999_999_999),
+        n("pds.number_count", c.pds.number_count, "", 1..=1_000_000_000),
     ];
     [others, front_door(c), stores(c)].concat()
 }
@@ -244,6 +246,7 @@ fn tokens(config: &Config) -> Vec<Problem> {
             .map(|name| ("tokens.authority_issuer", name.as_str())),
     );
     named.extend(tokens.token_urls.iter().map(|url| ("tokens.token_urls", url.as_str())));
+    named.extend((!config.pds.url.is_empty()).then_some(("pds.url", config.pds.url.as_str())));
     for (key, name) in named {
         if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
             problems.push(problem(key, "must be 1 to 200 visible ASCII characters without spaces"));

@@ -108,7 +108,7 @@ fn every_number_is_refused_one_below_and_one_above_its_range() {
 fn an_unknown_key_in_any_section_is_named_with_its_line() {
     let folder = Folder::new("unknown");
     for section in [
-        "node", "http", "tls", "admin", "mesh", "tokens", "journal", "ledger", "log", "logging",
+        "node", "http", "tls", "admin", "mesh", "tokens", "pds", "journal", "ledger", "log", "logging",
     ] {
         let text = with(section, "lisen = 1");
         let problem = refused(folder.parse(&text));

@@ -3,8 +3,14 @@
 //! `command` is what travels in the log, `state` judges it and answers queries, `record` is how a record's JSON is kept
 //! and shown. `FORMAT.md` beside this file lists every table, key, value and command byte for byte.
 
+pub mod api;
 pub mod command;
+pub mod matching;
+pub mod office;
+pub mod outcome;
 pub mod record;
+pub mod records;
+pub mod rules;
 pub mod state;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +48,11 @@ impl Security {
             "REDACTED" => Some(Security::Redacted),
             _ => None,
         }
+    }
+
+    /// Whether a search may find the record.
+    pub const fn is_found(self) -> bool {
+        matches!(self, Security::Unrestricted | Security::Restricted)
     }
 
     /// Whether everything of the record may be shown.

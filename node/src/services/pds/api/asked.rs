@@ -1,8 +1,7 @@
 //! What a request says beside its body: the headers of the specification, checked in the order of their list here.
 
 use super::failure::Failure;
-use crate::base::{Digest, OdsCode, RequestId};
-use crate::http::Peer;
+use crate::base::{Digest, OdsCode};
 use crate::services::pds::command::Once;
 use crate::services::pds::outcome::{Code, Issue};
 use ::http::request::Parts;
@@ -65,7 +64,8 @@ impl Headers {
         let mut faults = Vec::new();
         let request = match headers.get(&X_REQUEST_ID) {
             None => {
-                let what = "the header X-Request-ID is missing; send a new UUID for a new request, the same for a retry";
+                let what =
+                    "the header X-Request-ID is missing; send a new UUID for a new request, the same for a retry";
                 faults.push(Issue::new(Code::MissingValue, what));
                 String::new()
             }
@@ -88,10 +88,18 @@ impl Headers {
             }
         };
         let short = |text: &str| text.len() <= CORRELATION_BYTES_MAX;
-        text(&X_CORRELATION_ID, "the header X-Correlation-ID is longer than 255 characters", &short);
+        text(
+            &X_CORRELATION_ID,
+            "the header X-Correlation-ID is longer than 255 characters",
+            &short,
+        );
         let digits =
             |text: &str| (1..=URID_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-        let role_id = text(&SESSION_URID, "the header NHSD-Session-URID is not a number of at most 20 digits", &digits);
+        let role_id = text(
+            &SESSION_URID,
+            "the header NHSD-Session-URID is not a number of at most 20 digits",
+            &digits,
+        );
         let ods = |text: &str| OdsCode::parse(text).is_some();
         let what = "the header NHSD-End-User-Organisation-ODS is not an ODS code of 1 to 12 letters and digits";
         let on_behalf = text(&END_USER_ORGANISATION, what, &ods).and_then(|text| OdsCode::parse(&text));
@@ -124,11 +132,6 @@ pub(super) struct Asked {
     pub headers: Headers,
     /// The text where the path has a number.
     pub id: String,
-    /// Our identifier.
-    pub own_id: RequestId,
-    /// The other end.
-    #[expect(dead_code, reason = "kept for handlers that will ask for the certificate")]
-    pub peer: Peer,
 }
 
 impl Asked {
@@ -159,7 +162,12 @@ impl Asked {
 
     /// What makes this request happen at most once: `who` asks for `operation` on `target`, and says `content`.
     pub fn once(&self, who: &str, operation: &str, target: &str, content: &[&[u8]]) -> Once {
-        let parts = [who.as_bytes(), operation.as_bytes(), target.as_bytes(), self.headers.request.as_bytes()];
+        let parts = [
+            who.as_bytes(),
+            operation.as_bytes(),
+            target.as_bytes(),
+            self.headers.request.as_bytes(),
+        ];
         Once {
             key: fingerprint(&parts),
             content: fingerprint(content),

@@ -1,11 +1,12 @@
 //! Why a request is not answered with what it asked for: issues for the client, and what the audit and the log say.
 
 use super::answer;
-use crate::auth::token::TokenRefused;
 use crate::http::{BodyError, Response};
 use crate::log::ProposeError;
+use crate::services::pds::command::Refusal;
 use crate::services::pds::outcome::{Code, Issue, operation_outcome};
-use ::http::{HeaderValue, header};
+use crate::services::pds::records::RecordsError;
+use ::http::{HeaderValue, StatusCode, header};
 
 /// Seconds after which a client whose outcome is not known asks again, with the same identifier.
 const RETRY_AFTER_S: u32 = 5;
@@ -53,12 +54,16 @@ impl Failure {
     /// The answer that the client gets; never a record.
     pub fn response(&self) -> Response {
         let code = self.issues[0].code;
-        let mut response = answer::json(code.status(), &operation_outcome(&self.issues));
+        let mut response = answer::json(status(code), &operation_outcome(&self.issues));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        if let Some(allow) = self
+            .allow
+            .as_deref()
+            .and_then(|allow| HeaderValue::from_str(allow).ok())
+        {
             headers.insert(header::ALLOW, allow);
         }
         response
@@ -67,7 +72,7 @@ impl Failure {
     /// For the audit: status and code.
     pub fn outcome(&self) -> String {
         let code = self.issues[0].code;
-        format!("{} {}", code.status().as_str(), code.text())
+        format!("{} {}", code.status(), code.text())
     }
 }
 
@@ -83,9 +88,47 @@ impl From<Vec<Issue>> for Failure {
     }
 }
 
-impl From<TokenRefused> for Failure {
-    fn from(refused: TokenRefused) -> Failure {
-        Issue::new(Code::AccessDenied, refused.to_string()).into()
+fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.status()).expect("every code has a status of HTTP")
+}
+
+/// The version to change is not the current one.
+pub(super) fn mismatch() -> Failure {
+    let what = "the version in If-Match is not the current one; read the resource again and repeat the change on it";
+    Issue::new(Code::ResourceVersionMismatch, what).into()
+}
+
+impl From<RecordsError> for Failure {
+    fn from(error: RecordsError) -> Failure {
+        let (code, what) = match error {
+            RecordsError::Propose(error) => return error.into(),
+            RecordsError::Refused(Refusal::VersionMismatch { .. }) => return mismatch(),
+            RecordsError::Refused(Refusal::Exists { .. } | Refusal::Raced) => (
+                Code::ServiceUnavailable,
+                "others changed the same records meanwhile; nothing was changed; send the request again",
+            ),
+            RecordsError::Refused(Refusal::RequestReused) => (
+                Code::InvalidValue,
+                "this X-Request-ID came with another request before; use a new UUID for a new request",
+            ),
+            RecordsError::NotFound | RecordsError::Refused(Refusal::Unknown) => (
+                Code::ResourceNotFound,
+                "there is no record of this NHS number; search for the patient",
+            ),
+            RecordsError::Invalidated => (
+                Code::InvalidatedResource,
+                "the record of this NHS number was invalidated, and no other took its place",
+            ),
+            RecordsError::Unreadable => (
+                Code::ServiceUnavailable,
+                "the record cannot be read at the moment; send the request again later",
+            ),
+        };
+        let retry_after_s = matches!(code, Code::ServiceUnavailable).then_some(RETRY_AFTER_S);
+        Failure {
+            retry_after_s,
+            ..Issue::new(code, what).into()
+        }
     }
 }
 
@@ -119,9 +162,11 @@ impl From<BodyError> for Failure {
                 let what = format!("the body is larger than {bytes_max} bytes; send a smaller one");
                 Issue::new(Code::InvalidValue, what).into()
             }
-            BodyError::TimedOut | BodyError::Closed => {
-                Issue::new(Code::UnableToCallService, "the body did not arrive whole and in time; send it again").into()
-            }
+            BodyError::TimedOut | BodyError::Closed => Issue::new(
+                Code::UnableToCallService,
+                "the body did not arrive whole and in time; send it again",
+            )
+            .into(),
         }
     }
 }

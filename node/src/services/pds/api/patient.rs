@@ -3,8 +3,7 @@
 use super::access::{Access, Grant};
 use super::answer;
 use super::asked::Asked;
-use super::failure::Failure;
-use super::store::{self, Current, Stored};
+use super::failure::{Failure, mismatch};
 use super::{Answer, BODY_BYTES_MAX, Pds};
 use crate::base::NhsNumber;
 use crate::http::RequestBody;
@@ -13,6 +12,7 @@ use crate::services::pds::command::{Command, Guard, IndexKey, Once, PutPatient, 
 use crate::services::pds::matching::{Card, twins};
 use crate::services::pds::outcome::{Code, Issue};
 use crate::services::pds::record::{self, PATIENT_BYTES_MAX};
+use crate::services::pds::records::{RecordsError, Stored};
 use crate::services::pds::{rules, state};
 use ::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
@@ -20,12 +20,27 @@ use serde_json::Value;
 /// How often a create looks again when somebody else created the same person, or took the number, in between.
 const CREATE_ATTEMPTS_MAX: usize = 16;
 
+/// The number in a path or body.
+///
+/// # Errors
+/// UNSUPPORTED_SERVICE without one, INVALID_RESOURCE_ID when it is none.
+pub(super) fn number(text: &str) -> Result<NhsNumber, Failure> {
+    if text.is_empty() {
+        let what = "the NHS number is missing; put it behind the last / of the path";
+        return Err(Issue::new(Code::UnsupportedService, what).into());
+    }
+    NhsNumber::parse(text).ok_or_else(|| {
+        let what = "the NHS number is not ten digits with a sound check digit; correct it";
+        Issue::new(Code::InvalidResourceId, what).into()
+    })
+}
+
 impl Pds {
     /// GET /Patient/{id}
     pub(super) async fn read(&self, asked: &Asked, grant: Grant) -> Result<Answer, Failure> {
-        let number = grant.of(Pds::number(&asked.id)?)?;
-        let current = self.current(number)?;
-        let body = self.shown(&current).await?;
+        let number = grant.of(number(&asked.id)?)?;
+        let current = self.records.current(number)?;
+        let body = self.records.shown(&current).await?;
         let response = answer::resource(StatusCode::OK, current.record.version, body);
         Ok(Answer::about(response, current.number))
     }
@@ -38,11 +53,11 @@ impl Pds {
         grant: Grant,
         body: RequestBody,
     ) -> Result<Answer, Failure> {
-        let number = grant.of(Pds::number(&asked.id)?)?;
+        let number = grant.of(number(&asked.id)?)?;
         let follows = asked.if_match()?;
         must_be(asked, &["application/json-patch+json"])?;
         let body = body.collect(BODY_BYTES_MAX).await?;
-        let current = self.current(number)?;
+        let current = self.records.current(number)?;
         let target = current.number.to_string();
         let once = asked.once(&access.who(), "update", &target, &[&follows.to_be_bytes(), &body]);
         if let Some(earlier) = self.earlier(&once)? {
@@ -53,13 +68,23 @@ impl Pds {
             return Err(Issue::new(Code::ForbiddenUpdate, what).into());
         }
         if current.record.version != follows {
-            return Err(store::mismatch());
+            return Err(mismatch());
         }
         let patches: Value = serde_json::from_slice(&body).map_err(|_| {
-            Failure::from(Issue::new(Code::InvalidUpdate, "the body is not JSON; send {\"patches\": [...]}"))
+            Failure::from(Issue::new(
+                Code::InvalidUpdate,
+                "the body is not JSON; send {\"patches\": [...]}",
+            ))
         })?;
-        let before = self.whole(&current).await?;
-        let after = rules::patch(&before, &patches, access.mode(), self.today(), &mut element_id)?;
+        let before = self.records.whole(&current).await?;
+        let after = rules::patch(
+            &before,
+            &patches,
+            access.mode(),
+            self.today(),
+            &answer::moment(self.clock.now()),
+            &mut element_id,
+        )?;
         let change = Change {
             number: current.number,
             follows,
@@ -67,7 +92,7 @@ impl Pds {
             guard: None,
         };
         let (command, tail) = self.put(change, &after)?;
-        let stored = self.propose(&command, &tail).await?.map_err(store::refused)?;
+        let stored = self.records.propose(&command, &tail).await?;
         self.answer_with(StatusCode::OK, stored).await
     }
 
@@ -80,12 +105,15 @@ impl Pds {
             return self.answer_with(StatusCode::CREATED, earlier).await;
         }
         let sent: Value = serde_json::from_slice(&body).map_err(|_| {
-            Failure::from(Issue::new(Code::InvalidValue, "the body is not JSON; send a Patient resource"))
+            Failure::from(Issue::new(
+                Code::InvalidValue,
+                "the body is not JSON; send a Patient resource",
+            ))
         })?;
         let patient = rules::create(&sent, self.today(), &mut element_id)?;
         let card = Card::of(&patient, Security::Unrestricted, self.today());
         for _ in 0..CREATE_ATTEMPTS_MAX {
-            let (found, guard) = twins(&self.ledger, &card);
+            let (found, guard) = twins(&self.records.ledger, &card);
             if let Some(failure) = matched(&found) {
                 return Err(failure);
             }
@@ -96,16 +124,14 @@ impl Pds {
                 guard: Some(guard),
             };
             let (command, tail) = self.put(change, &patient)?;
-            match self.propose(&command, &tail).await? {
+            match self.records.propose(&command, &tail).await {
                 Ok(stored) => return self.answer_with(StatusCode::CREATED, stored).await,
                 // Somebody came between: the number is taken, or the same person may be there by now.
-                Err(Refusal::Exists { .. } | Refusal::Raced) => {}
-                Err(refusal @ (Refusal::VersionMismatch { .. } | Refusal::Unknown | Refusal::RequestReused)) => {
-                    return Err(store::refused(refusal));
-                }
+                Err(RecordsError::Refused(Refusal::Exists { .. } | Refusal::Raced)) => {}
+                Err(other) => return Err(other.into()),
             }
         }
-        Err(store::refused(Refusal::Raced))
+        Err(RecordsError::Refused(Refusal::Raced).into())
     }
 
     /// What an earlier request with this identifier stored.
@@ -113,21 +139,21 @@ impl Pds {
     /// # Errors
     /// INVALID_VALUE when that one said something else.
     pub(super) fn earlier(&self, once: &Once) -> Result<Option<Stored>, Failure> {
-        match state::answered(&self.ledger, self.log.time(), &once.key) {
+        match state::answered(&self.records.ledger, self.records.log.time(), &once.key) {
             None => Ok(None),
             Some(answered) if answered.content == once.content => Ok(Some(Stored {
                 number: answered.number,
                 version: answered.version,
                 repeated: true,
             })),
-            Some(_) => Err(store::refused(Refusal::RequestReused)),
+            Some(_) => Err(RecordsError::Refused(Refusal::RequestReused).into()),
         }
     }
 
     /// The answer to a write: the version that it stored, also when that is no longer the current one.
     async fn answer_with(&self, status: StatusCode, stored: Stored) -> Result<Answer, Failure> {
-        let current = self.version(stored.number, stored.version)?;
-        let body = self.shown(&current).await?;
+        let current = self.records.exactly(stored.number, Some(stored.version))?;
+        let body = self.records.shown(&current).await?;
         let mut response = answer::resource(status, stored.version, body);
         if status == StatusCode::CREATED {
             let location = format!("{}/Patient/{}", super::routes::BASE, stored.number);
@@ -175,7 +201,7 @@ impl Pds {
         loop {
             let nine = rand::random_range(first..=last);
             if let Some(number) = NhsNumber::with_check_digit(nine)
-                && state::record(&self.ledger, number).is_none()
+                && state::record(&self.records.ledger, number).is_none()
             {
                 return number;
             }
@@ -198,8 +224,15 @@ fn element_id() -> String {
 
 /// Refuses a body of another type.
 pub(super) fn must_be(asked: &Asked, types: &[&str]) -> Result<(), Failure> {
-    let sent = asked.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let sent = sent.and_then(|text| text.split(';').next()).map(str::trim).unwrap_or_default();
+    let sent = asked
+        .head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let sent = sent
+        .and_then(|text| text.split(';').next())
+        .map(str::trim)
+        .unwrap_or_default();
     if types.iter().any(|wanted| sent.eq_ignore_ascii_case(wanted)) {
         Ok(())
     } else {
@@ -221,9 +254,4 @@ fn matched(found: &[NhsNumber]) -> Option<Failure> {
             Some(Issue::new(Code::MultipleMatches, what).into())
         }
     }
-}
-
-/// The current record of a number, and that it is one that may be shown; for handlers beside.
-pub(super) fn is_open(current: &Current) -> bool {
-    current.record.security.is_open()
 }

@@ -4,13 +4,13 @@ use super::access::{Access, Grant};
 use super::answer;
 use super::asked::Asked;
 use super::failure::Failure;
-use super::patient::{is_open, must_be};
-use super::store::{self, Current, Stored};
+use super::patient::{must_be, number};
 use super::{Answer, BODY_BYTES_MAX, Pds};
 use crate::base::{Digest, NhsNumber};
 use crate::http::RequestBody;
 use crate::services::pds::command::Command;
 use crate::services::pds::outcome::{Code, Issue};
+use crate::services::pds::records::{Numbered, Stored};
 use crate::services::pds::rules;
 use ::http::StatusCode;
 use serde_json::{Value, json};
@@ -21,12 +21,12 @@ const SUBSCRIBER: &str = "subscriber:identifier";
 impl Pds {
     /// GET /Patient/{id}/RelatedPerson
     pub(super) async fn related(&self, asked: &Asked, grant: Grant) -> Result<Answer, Failure> {
-        let number = grant.of(Pds::number(&asked.id)?)?;
-        let current = self.current(number)?;
-        let people: Vec<Value> = match current.record.related.filter(|_| is_open(&current)) {
+        let number = grant.of(number(&asked.id)?)?;
+        let current = self.records.current(number)?;
+        let people: Vec<Value> = match current.record.related.filter(|_| current.record.security.is_open()) {
             None => Vec::new(),
             Some(part) => {
-                let bytes = self.part(current.number, part).await?;
+                let bytes = self.records.part(current.number, part).await?;
                 serde_json::from_slice(&bytes).expect("kept parts are JSON")
             }
         };
@@ -46,7 +46,7 @@ impl Pds {
     /// GET /Coverage
     pub(super) async fn read_coverage(&self, asked: &Asked, grant: Grant) -> Result<Answer, Failure> {
         let number = grant.of(subscriber(asked)?)?;
-        let current = self.current(number)?;
+        let current = self.records.current(number)?;
         let response = self.coverage_of(StatusCode::OK, &current).await?;
         Ok(Answer::about(response, current.number))
     }
@@ -60,20 +60,30 @@ impl Pds {
         body: RequestBody,
     ) -> Result<Answer, Failure> {
         let follows = asked.if_match()?;
-        must_be(asked, &["application/json", "application/fhir+json", "application/json-patch+json"])?;
+        must_be(
+            asked,
+            &[
+                "application/json",
+                "application/fhir+json",
+                "application/json-patch+json",
+            ],
+        )?;
         let body = body.collect(BODY_BYTES_MAX).await?;
         let sent: Value = serde_json::from_slice(&body).map_err(|_| {
-            Failure::from(Issue::new(Code::InvalidUpdate, "the body is not JSON; send a Coverage resource"))
+            Failure::from(Issue::new(
+                Code::InvalidUpdate,
+                "the body is not JSON; send a Coverage resource",
+            ))
         })?;
         let (subscriber, coverage) = rules::coverage(&sent, self.today())?;
-        let number = grant.of(Pds::number(&subscriber)?)?;
-        let current = self.current(number)?;
+        let number = grant.of(number(&subscriber)?)?;
+        let current = self.records.current(number)?;
         let target = current.number.to_string();
         let once = asked.once(&access.who(), "coverage", &target, &[&follows.to_be_bytes(), &body]);
         let stored = match self.earlier(&once)? {
             Some(earlier) => earlier,
             None => {
-                if !is_open(&current) {
+                if !current.record.security.is_open() {
                     let what = "this record is restricted; only the National Back Office changes it";
                     return Err(Issue::new(Code::ForbiddenUpdate, what).into());
                 }
@@ -85,14 +95,14 @@ impl Pds {
                     bytes: u32::try_from(tail.len()).expect("a body is bounded"),
                     digest: Digest::of(&tail),
                 };
-                self.propose(&command, &tail).await?.map_err(store::refused)?
+                self.records.propose(&command, &tail).await?
             }
         };
         self.coverage_answer(stored).await
     }
 
     async fn coverage_answer(&self, stored: Stored) -> Result<Answer, Failure> {
-        let current = self.version(stored.number, stored.version)?;
+        let current = self.records.exactly(stored.number, Some(stored.version))?;
         let response = self.coverage_of(StatusCode::CREATED, &current).await?;
         Ok(Answer {
             repeated: stored.repeated,
@@ -101,12 +111,12 @@ impl Pds {
     }
 
     /// The bundle with a record's coverage, or without any.
-    async fn coverage_of(&self, status: StatusCode, current: &Current) -> Result<crate::http::Response, Failure> {
+    async fn coverage_of(&self, status: StatusCode, current: &Numbered) -> Result<crate::http::Response, Failure> {
         let version = current.record.version;
-        let entries = match current.record.coverage.filter(|_| is_open(current)) {
+        let entries = match current.record.coverage {
             None => Vec::new(),
             Some(part) => {
-                let bytes = self.part(current.number, part).await?;
+                let bytes = self.records.part(current.number, part).await?;
                 let coverage: Value = serde_json::from_slice(&bytes).expect("kept parts are JSON");
                 let url = format!("{}/Coverage?{SUBSCRIBER}={}", self.base_url, current.number);
                 vec![json!({ "fullUrl": url, "resource": coverage })]
@@ -133,7 +143,7 @@ fn subscriber(asked: &Asked) -> Result<NhsNumber, Failure> {
         wanted = Some(value.into_owned());
     }
     match wanted.filter(|value| !value.is_empty()) {
-        Some(value) => Pds::number(&value),
+        Some(value) => number(&value),
         None => {
             let what = format!("the query parameter `{SUBSCRIBER}` is missing; send the patient's NHS number in it");
             Err(Issue::new(Code::MissingValue, what).into())

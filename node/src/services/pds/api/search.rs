@@ -4,11 +4,11 @@ use super::access::Access;
 use super::answer;
 use super::asked::Asked;
 use super::failure::Failure;
-use super::store::Current;
 use super::{Answer, Pds};
-use crate::services::pds::matching::{Match, Mode, Search, search};
+use crate::services::pds::matching::{Invalid, Match, Mode, Search, search};
 use crate::services::pds::outcome::{Code, Issue};
-use crate::services::pds::{rules, state};
+use crate::services::pds::records::RecordsError;
+use crate::services::pds::rules;
 use ::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -27,9 +27,13 @@ impl Pds {
             let what = format!("the query has more than {PARAMETERS_MAX} parameters; search by fewer");
             return Err(Issue::new(Code::InvalidSearchData, what).into());
         }
-        let mode = if access.is_application() { Mode::Application } else { Mode::Worker };
-        let wanted = Search::parse(&pairs, mode).map_err(|invalid| Failure::from(invalid.issue()))?;
-        let Ok(matches) = search(&self.ledger, &wanted) else {
+        let mode = if access.is_application() {
+            Mode::Application
+        } else {
+            Mode::Worker
+        };
+        let wanted = Search::parse(&pairs, mode).map_err(refused)?;
+        let Ok(matches) = search(&self.records.ledger, &wanted) else {
             let what = "too many patients match; add what narrows the search";
             return Err(Issue::new(Code::TooManyMatches, what).into());
         };
@@ -50,23 +54,34 @@ impl Pds {
 
     /// A match as the client sees it; `None` when the record was changed or withdrawn while the search ran.
     async fn entry(&self, found: &Match) -> Result<Option<Value>, Failure> {
-        let Some(record) = state::record(&self.ledger, found.number) else {
-            return Ok(None);
-        };
-        let current = Current {
-            number: found.number,
-            record,
+        let current = match self.records.exactly(found.number, None) {
+            Ok(current) => current,
+            Err(RecordsError::NotFound) => return Ok(None),
+            Err(other) => return Err(other.into()),
         };
         if !current.record.security.is_found() || current.record.superseded_by.is_some() {
             return Ok(None);
         }
-        let shown = self.shown(&current).await?;
+        let shown = self.records.shown(&current).await?;
         let mut patient: Value = serde_json::from_slice(&shown).expect("what is shown is JSON");
         rules::search_view(&mut patient);
         Ok(Some(json!({
             "fullUrl": format!("{}/Patient/{}", self.base_url, found.number),
-            "search": { "score": found.score },
+            "search": { "score": found.score.fraction() },
             "resource": patient,
         })))
     }
+}
+
+/// What a search that cannot be meant is told.
+fn refused(invalid: Invalid) -> Failure {
+    let code = match invalid {
+        Invalid::Nothing => Code::UnsupportedService,
+        Invalid::Unknown { .. } => Code::AdditionalProperties,
+        Invalid::Empty { .. } => Code::MissingValue,
+        Invalid::TooMany | Invalid::Repeated { .. } | Invalid::Value { .. } => Code::InvalidValue,
+        Invalid::OneResultOnly => Code::InvalidValueForbidden,
+        Invalid::Combination(_) => Code::InvalidSearchData,
+    };
+    Issue::new(code, invalid.to_string()).into()
 }

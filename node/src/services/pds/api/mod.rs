@@ -1,0 +1,326 @@
+//! What clients of PDS see: calls, headers, shapes, codes (PDS FHIR API specification).
+//!
+//! A request goes through: `routes` (which call), admission (token, client, rate), `access` (may this kind of caller), `asked`
+//! (headers), a handler, the audit, and `answer` or `failure` (what it is told). State is read through the ledger and the
+//! log, and changed only by commands in the log.
+//!
+//! Must never know: sockets, rings, the journal, how the log commits. Invariants: every look at a record and every refusal
+//! of a known caller is on the audit, durably, before its answer is sent; a write goes on to its record even when the
+//! client leaves; bad input is never a 5xx; nothing of a patient is in an error or a log, and nothing of a restricted
+//! patient's place in any answer.
+
+mod access;
+mod answer;
+mod asked;
+mod failure;
+mod patient;
+mod related;
+mod routes;
+mod search;
+
+pub use access::SCOPE;
+
+use crate::audit::{Audit, Entry};
+use crate::auth::Caller;
+use crate::auth::rate::Rates;
+use crate::auth::token::Tokens;
+use crate::base::{Clock, NhsNumber, RequestId, Timestamp};
+use crate::http::{Request, RequestBody, Response, Route as RouteLabel};
+use crate::log::ProposeError;
+use crate::services::identity::access::{Denied, Gate};
+use crate::services::pds::outcome::{Code, Issue};
+use crate::services::pds::records::Records;
+use ::http::{HeaderName, HeaderValue};
+use access::Access;
+use asked::{Asked, Headers, Mirrored};
+use failure::Failure;
+use routes::{BASE, Call, Found, Route};
+use std::sync::Arc;
+
+/// Largest body of a request, bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Of a refused request's body at most this is still read, so that a client that sends first and reads afterwards sees
+/// the refusal instead of a broken connection.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// How old a node's state is, in seconds, when it cannot be known to be current.
+static STATE_AGE: HeaderName = HeaderName::from_static("vertebra-state-age");
+
+/// What the API stands on; one a reactor thread, cheap to clone.
+#[derive(Clone)]
+pub struct Pds {
+    /// What it shows and changes.
+    pub records: Records,
+    /// The record of every access.
+    pub audit: Audit,
+    /// What a token's time is held against.
+    pub clock: Clock,
+    /// The keys of access tokens.
+    pub tokens: Arc<Tokens>,
+    /// How often clients may ask; one for all threads and services.
+    pub rates: Arc<Rates>,
+    /// Where clients reach the service: `https://node.example/personal-demographics/FHIR/R4`; for links in bundles.
+    pub base_url: Arc<str>,
+    /// The first and the last nine digits that new NHS numbers are drawn from.
+    pub numbers: (u32, u32),
+}
+
+/// A good answer and what the audit says it was about.
+struct Answer {
+    response: Response,
+    subject: String,
+    /// An earlier request's answer, given again.
+    repeated: bool,
+}
+
+impl Answer {
+    fn new(response: Response, subject: String) -> Answer {
+        Answer {
+            response,
+            subject,
+            repeated: false,
+        }
+    }
+
+    fn about(response: Response, number: NhsNumber) -> Answer {
+        Answer::new(response, number.to_string())
+    }
+}
+
+impl Pds {
+    /// Whether a path is this service's.
+    pub fn owns(path: &str) -> bool {
+        path.strip_prefix("/personal-demographics")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The links' base for a node that clients reach at `origin`.
+    pub fn base_url(origin: &str) -> Arc<str> {
+        format!("{origin}{BASE}").into()
+    }
+
+    /// Answers a request. Every answer carries the route's label in its extensions and the client's identifiers.
+    pub async fn handle(&self, request: Request) -> Response {
+        let mirrored = Mirrored::of(&request.head.headers);
+        let Request {
+            head,
+            mut body,
+            peer,
+            id,
+        } = request;
+        let (label, mut response) = match routes::find(&head.method, head.uri.path()) {
+            Found::Route(route, number) => {
+                let number = number.to_owned();
+                let request = Request { head, body, peer, id };
+                (route.label, self.answer(route, number, request).await)
+            }
+            Found::OtherMethods(allow) => {
+                drain(&mut body).await;
+                ("method_not_allowed", Failure::other_methods(allow).response())
+            }
+            Found::Nothing => {
+                drain(&mut body).await;
+                let what = "there is nothing at this path; see the specification of PDS for what there is";
+                (
+                    "unknown_path",
+                    Failure::from(Issue::new(Code::UnknownPath, what)).response(),
+                )
+            }
+        };
+        mirrored.put(&mut response);
+        response.extensions_mut().insert(RouteLabel(label));
+        response
+    }
+
+    async fn answer(&self, route: &'static Route, number: String, request: Request) -> Response {
+        if !route.writes {
+            return self.serve(route, number, request).await;
+        }
+        // A client that leaves cancels its request's future, never the command that is already on its way, nor its record.
+        let this = self.clone();
+        let serving = tokio::task::spawn_local(async move { this.serve(route, number, request).await });
+        match serving.await {
+            Ok(response) => response,
+            // A bug in a handler, or the node is going down: what became of the command is not known.
+            Err(_) => Failure::from(ProposeError::Unknown).response(),
+        }
+    }
+
+    /// Proves the caller, calls the handler, records what was done, answers.
+    async fn serve(&self, route: &'static Route, number: String, request: Request) -> Response {
+        let Request {
+            head,
+            mut body,
+            peer,
+            id,
+        } = request;
+        let behind = match self.current_state().await {
+            Ok(behind) => behind,
+            Err(failure) => return refused(failure, &mut body).await,
+        };
+        let gate = Gate {
+            ledger: &self.records.ledger,
+            tokens: &self.tokens,
+            rates: &self.rates,
+        };
+        let mut access = match gate.admit(&head.headers, &peer, self.clock.now()) {
+            Ok(admitted) => Access::of(admitted),
+            Err(denied) => return self.denied(route, denied, id, &mut body).await,
+        };
+        let client_request = client_request(&head.headers);
+        let (result, mut body) = self.call(route, number.clone(), &mut access, head, body).await;
+        let (subject, outcome, mut response) = match result {
+            Ok(answer) => {
+                let outcome = answer.response.status().as_str().to_owned();
+                let repeated = if answer.repeated { " repeated" } else { "" };
+                (answer.subject, outcome + repeated, answer.response)
+            }
+            Err(failure) => {
+                if let Some(body) = &mut body {
+                    drain(body).await;
+                }
+                // A number that is none is a client's text, which is not kept.
+                let subject = NhsNumber::parse(&number)
+                    .map(|number| number.to_string())
+                    .unwrap_or_default();
+                (subject, failure.outcome(), failure.response())
+            }
+        };
+        let entry = Entry {
+            subject,
+            outcome,
+            client_request,
+            ..access.entry()
+        };
+        if let Err(failure) = self.record(route, entry, id).await {
+            return failure.response();
+        }
+        if let Some(age) = behind {
+            response.headers_mut().insert(&STATE_AGE, age);
+        }
+        response
+    }
+
+    /// Checks leave and headers, and calls the handler. The body comes back when no handler took it.
+    async fn call(
+        &self,
+        route: &'static Route,
+        id: String,
+        access: &mut Access,
+        head: ::http::request::Parts,
+        body: RequestBody,
+    ) -> (Result<Answer, Failure>, Option<RequestBody>) {
+        let checked = Headers::read(&head.headers).and_then(|headers| {
+            let grant = access.grant(route)?;
+            access.with(&headers)?;
+            Ok((headers, grant))
+        });
+        let (headers, grant) = match checked {
+            Ok(checked) => checked,
+            Err(failure) => return (Err(failure), Some(body)),
+        };
+        let asked = Asked { head, headers, id };
+        let access = &*access;
+        let result = match route.call {
+            Call::Search => self.search(&asked, access).await,
+            Call::Read => self.read(&asked, grant).await,
+            Call::Related => self.related(&asked, grant).await,
+            Call::ReadCoverage => self.read_coverage(&asked, grant).await,
+            Call::Create => return (self.create(&asked, access, body).await, None),
+            Call::Update => return (self.update(&asked, access, grant, body).await, None),
+            Call::PutCoverage => return (self.put_coverage(&asked, access, grant, body).await, None),
+        };
+        (result, Some(body))
+    }
+
+    /// Waits until this node's state includes everything acknowledged before. A node cut off from the majority answers
+    /// reads from its own state: then the age of that state, in seconds, for a header.
+    async fn current_state(&self) -> Result<Option<HeaderValue>, Failure> {
+        match self.records.log.linearizable().await {
+            Ok(()) => Ok(None),
+            Err(ProposeError::NoLeader) => {
+                let age_s = self.clock.now().since_ms(self.records.log.status().time) / 1000;
+                Ok(Some(HeaderValue::from(age_s)))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn today(&self) -> jiff::civil::Date {
+        today(&self.clock)
+    }
+
+    /// Answers a caller who was not admitted; a known one is put on the record.
+    async fn denied(&self, route: &Route, denied: Denied, id: RequestId, body: &mut RequestBody) -> Response {
+        let client = denied
+            .caller
+            .as_ref()
+            .map_or("unproved", |caller| caller.client.as_str());
+        tracing::info!(request = %id, rule = denied.refused.code(), client, "a request was not admitted");
+        let failure = Failure::from(denied.refused);
+        if let Some(caller) = &denied.caller
+            && let Err(failure) = self.record_refusal(route, caller, &failure, id).await
+        {
+            return failure.response();
+        }
+        refused(failure, body).await
+    }
+
+    async fn record_refusal(
+        &self,
+        route: &Route,
+        caller: &Caller,
+        failure: &Failure,
+        id: RequestId,
+    ) -> Result<(), Failure> {
+        let entry = Entry {
+            outcome: failure.outcome(),
+            ..access::entry(caller)
+        };
+        self.record(route, entry, id).await
+    }
+
+    /// Puts what was done on the record and waits until it is durable.
+    async fn record(&self, route: &Route, entry: Entry, id: RequestId) -> Result<(), Failure> {
+        let entry = Entry {
+            at: self.clock.now(),
+            request: id,
+            action: route.action(),
+            ..entry
+        };
+        self.audit.append(entry).await.map(|_| ()).map_err(|_| {
+            let what = "the access could not be put on the record, so it is not answered; send the request again later";
+            Issue::new(Code::ServiceUnavailable, what).into()
+        })
+    }
+}
+
+/// The day by which dates are judged: in the United Kingdom, where the clocks are never more than an hour ahead.
+pub fn today(clock: &Clock) -> jiff::civil::Date {
+    let ahead: Timestamp = clock.now().plus_ms(3600 * 1000);
+    ahead.calendar().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
+/// The client's own identifier, for the audit; only in the form it must have.
+fn client_request(headers: &::http::HeaderMap) -> String {
+    Headers::read(headers)
+        .map(|headers| headers.request)
+        .unwrap_or_default()
+}
+
+/// Answers a refusal.
+async fn refused(failure: Failure, body: &mut RequestBody) -> Response {
+    drain(body).await;
+    failure.response()
+}
+
+/// Reads a little of what a refused client still sends.
+async fn drain(body: &mut RequestBody) {
+    let mut read_bytes = 0;
+    while read_bytes < DRAIN_BYTES_MAX {
+        match body.next().await {
+            Some(Ok(bytes)) => read_bytes += bytes.len(),
+            Some(Err(_)) | None => return,
+        }
+    }
+}
