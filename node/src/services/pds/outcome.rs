@@ -86,21 +86,37 @@ impl Code {
                 "Field contains unsupported characters",
             ),
             Code::AdditionalProperties => (400, "structure", "ADDITIONAL_PROPERTIES", "Additional properties sent"),
-            Code::UnsupportedValue => (400, "code-invalid", "UNSUPPORTED_VALUE", "Provided value is not supported"),
+            Code::UnsupportedValue => (
+                400,
+                "code-invalid",
+                "UNSUPPORTED_VALUE",
+                "Provided value is not supported",
+            ),
             Code::TooFewValuesSubmitted => (400, "structure", "TOO_FEW_VALUES_SUBMITTED", "Too few values submitted"),
-            Code::TooManyValuesSubmitted => {
-                (400, "structure", "TOO_MANY_VALUES_SUBMITTED", "Too many values submitted")
-            }
+            Code::TooManyValuesSubmitted => (
+                400,
+                "structure",
+                "TOO_MANY_VALUES_SUBMITTED",
+                "Too many values submitted",
+            ),
             Code::AccessDenied => (401, "login", "ACCESS_DENIED", "Access denied"),
             Code::AccessDeniedPatient => (403, "forbidden", "ACCESS_DENIED", "Patient cannot perform this action"),
             Code::ForbiddenUpdate => (403, "forbidden", "FORBIDDEN_UPDATE", "Cannot update resource"),
             Code::ResourceNotFound => (404, "not-found", "RESOURCE_NOT_FOUND", "Resource not found"),
             Code::InvalidatedResource => (404, "deleted", "INVALIDATED_RESOURCE", "Resource has been invalidated"),
             Code::UnableToCallService => (408, "timeout", "UNABLE_TO_CALL_SERVICE", "Unable to call service"),
-            Code::ResourceVersionMismatch => {
-                (409, "conflict", "RESOURCE_VERSION_MISMATCH", "Resource version mismatch")
-            }
-            Code::PreconditionFailed => (412, "structure", "PRECONDITION_FAILED", "Required condition was not fulfilled"),
+            Code::ResourceVersionMismatch => (
+                409,
+                "conflict",
+                "RESOURCE_VERSION_MISMATCH",
+                "Resource version mismatch",
+            ),
+            Code::PreconditionFailed => (
+                412,
+                "structure",
+                "PRECONDITION_FAILED",
+                "Required condition was not fulfilled",
+            ),
             Code::TooManyRequests => (429, "throttled", "TOO_MANY_REQUESTS", "Too many requests"),
             Code::ServiceUnavailable => (503, "timeout", "SERVICE_UNAVAILABLE", "Service unavailable"),
             Code::InvalidSearchData => (400, "value", "INVALID_SEARCH_DATA", "Search data is invalid"),

@@ -36,7 +36,11 @@ pub fn judge(item: &Item, today: Date, issues: &mut Vec<Issue>) {
         }
     }
     // There is no address file here to fill in lines from a PAF key.
-    if items(value, "line").is_empty() && !text(value, "postalCode").to_ascii_uppercase().starts_with(PSEUDO_POSTCODE) {
+    if items(value, "line").is_empty()
+        && !text(value, "postalCode")
+            .to_ascii_uppercase()
+            .starts_with(PSEUDO_POSTCODE)
+    {
         let advice = "add address lines, or a pseudo postcode such as that for no fixed abode";
         issues.push(Issue::at(Code::MissingValue, format!("{path}/line"), advice));
     }
@@ -50,10 +54,16 @@ fn keys(address: &Value, path: &str, issues: &mut Vec<Issue>) {
     for (index, key) in items(address, "extension").iter().enumerate() {
         let path = format!("{path}/extension/{index}");
         let part = |url: &str| items(key, "extension").iter().find(|part| text(part, "url") == url);
-        let kind = part("type").and_then(|part| part.get("valueCoding")).map_or("", |coding| text(coding, "code"));
+        let kind = part("type")
+            .and_then(|part| part.get("valueCoding"))
+            .map_or("", |coding| text(coding, "code"));
         let digits = part("value").map_or("", |part| text(part, "valueString")).len();
         if kind.is_empty() || digits == 0 {
-            issues.push(Issue::at(Code::MissingValue, path, "send the type and the value of an address key, one each"));
+            issues.push(Issue::at(
+                Code::MissingValue,
+                path,
+                "send the type and the value of an address key, one each",
+            ));
             continue;
         }
         if seen.contains(&kind) {
@@ -61,7 +71,11 @@ fn keys(address: &Value, path: &str, issues: &mut Vec<Issue>) {
             issues.push(Issue::at(Code::TooManyValuesSubmitted, path.clone(), advice));
         }
         if kind == "PAF" && digits != 8 {
-            issues.push(Issue::at(Code::InvalidValue, path, "send the eight digits of the PAF key"));
+            issues.push(Issue::at(
+                Code::InvalidValue,
+                path,
+                "send the eight digits of the PAF key",
+            ));
         }
         seen.push(kind);
     }

@@ -17,10 +17,17 @@ const YEARS_MAX: i32 = 150;
 /// The structure, with all that is wrong; then INVALID_RESOURCE_ID; then INVALID_VALUE of the expiry.
 pub fn coverage(body: &Value, today: Date) -> Result<(String, Value), Vec<Issue>> {
     verdict(profile::structure(Kind::Coverage, body, "", None))?;
-    let number = body.pointer("/subscriber/identifier/value").and_then(Value::as_str).unwrap_or("");
+    let number = body
+        .pointer("/subscriber/identifier/value")
+        .and_then(Value::as_str)
+        .unwrap_or("");
     if !is_nhs_number(number) {
         let path = "subscriber/identifier/value";
-        return Err(vec![Issue::at(Code::InvalidResourceId, path, "send a valid NHS number")]);
+        return Err(vec![Issue::at(
+            Code::InvalidResourceId,
+            path,
+            "send a valid NHS number",
+        )]);
     }
     let Some(end) = body.get("period").and_then(|period| day(text(period, "end"))) else {
         return Err(vec![no_such_day("period/end".into())]);

@@ -40,8 +40,15 @@ const UNKEPT: [&str; 6] = [
 /// elements it does not have: ADDITIONAL_PROPERTIES; no authority: MISSING_VALUE); each item's structure; the rules.
 pub fn create(body: &Value, today: Date, ids: &mut dyn FnMut() -> String) -> Result<Value, Vec<Issue>> {
     verdict(profile::structure(Kind::CreateRequest, body, "", None))?;
-    if !items(body, "extension").iter().any(|one| text(one, "url") == REGISTERING_AUTHORITY) {
-        return Err(vec![Issue::at(Code::MissingValue, "extension", "add the registering authority")]);
+    if !items(body, "extension")
+        .iter()
+        .any(|one| text(one, "url") == REGISTERING_AUTHORITY)
+    {
+        return Err(vec![Issue::at(
+            Code::MissingValue,
+            "extension",
+            "add the registering authority",
+        )]);
     }
     let mut draft = body.clone();
     for (list, kind) in LISTS {
@@ -89,7 +96,12 @@ fn all(draft: &Value) -> Vec<Item<'_>> {
     let mut found = Vec::new();
     for (list, kind) in LISTS {
         for (index, value) in items(draft, list).iter().enumerate() {
-            found.push(Item { kind: kind_of(kind, value), path: format!("{list}/{index}"), value, stored: None });
+            found.push(Item {
+                kind: kind_of(kind, value),
+                path: format!("{list}/{index}"),
+                value,
+                stored: None,
+            });
         }
     }
     found
@@ -97,13 +109,24 @@ fn all(draft: &Value) -> Vec<Item<'_>> {
 
 fn judge(draft: &Value, today: Date) -> Vec<Issue> {
     let mut issues = Vec::new();
-    if items(draft, "name").first().is_some_and(|name| text(name, "use") != "usual") {
-        issues.push(Issue::at(Code::InvalidValue, "name/0/use", "send the usual name of the new patient"));
+    if items(draft, "name")
+        .first()
+        .is_some_and(|name| text(name, "use") != "usual")
+    {
+        issues.push(Issue::at(
+            Code::InvalidValue,
+            "name/0/use",
+            "send the usual name of the new patient",
+        ));
     }
     match day(text(draft, "birthDate")) {
         None => issues.push(no_such_day("birthDate".into())),
         Some(born) if born > today => {
-            issues.push(Issue::at(Code::InvalidValue, "birthDate", "send a date that is not in the future"));
+            issues.push(Issue::at(
+                Code::InvalidValue,
+                "birthDate",
+                "send a date that is not in the future",
+            ));
         }
         Some(_) => {}
     }
@@ -127,7 +150,9 @@ fn judge(draft: &Value, today: Date) -> Vec<Issue> {
 fn finish(draft: Value, ids: &mut dyn FnMut() -> String) -> Value {
     let mut made = Map::new();
     made.insert("resourceType".into(), Value::from("Patient"));
-    let Value::Object(draft) = draft else { return Value::Object(made) };
+    let Value::Object(draft) = draft else {
+        return Value::Object(made);
+    };
     for (name, mut value) in draft {
         if let Value::Array(list) = &mut value {
             let mut used = Vec::new();

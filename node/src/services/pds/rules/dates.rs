@@ -10,7 +10,9 @@ use serde_json::Value;
 pub fn day(text: &str) -> Option<Date> {
     let bytes = text.as_bytes().get(..10)?;
     let number = |from: usize, to: usize| {
-        bytes[from..to].iter().try_fold(0_i16, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i16::from(byte - b'0')))
+        bytes[from..to].iter().try_fold(0_i16, |sum, byte| {
+            byte.is_ascii_digit().then(|| sum * 10 + i16::from(byte - b'0'))
+        })
     };
     if bytes[4] != b'-' || bytes[7] != b'-' {
         return None;

@@ -42,7 +42,12 @@ pub struct Slot {
 impl Slot {
     /// An item that a request to create a patient brings.
     pub fn added(touch: Touch) -> Slot {
-        Slot { stored: None, touch, named: true, by: 0 }
+        Slot {
+            stored: None,
+            touch,
+            named: true,
+            by: 0,
+        }
     }
 }
 
@@ -65,13 +70,24 @@ impl<'a> Draft<'a> {
     /// A draft in which nothing has changed.
     pub fn new(before: &'a Value, mode: Mode) -> Draft<'a> {
         let slots = std::array::from_fn(|field| {
-            let slot = |at| Slot { stored: Some(at), touch: Touch::None, named: false, by: 0 };
+            let slot = |at| Slot {
+                stored: Some(at),
+                touch: Touch::None,
+                named: false,
+                by: 0,
+            };
             match FIELDS[field].shape {
                 Shape::Single { .. } => Vec::new(),
                 Shape::List { .. } => (0..items(before, FIELDS[field].name).len()).map(slot).collect(),
             }
         });
-        Draft { before, after: before.clone(), slots, singles: [false; FIELDS.len()], mode }
+        Draft {
+            before,
+            after: before.clone(),
+            slots,
+            singles: [false; FIELDS.len()],
+            mode,
+        }
     }
 
     /// Applies one operation. `previous` is the one before it in the request.
@@ -82,7 +98,10 @@ impl<'a> Draft<'a> {
         let Some(field) = operation.field else {
             return self.run(operation);
         };
-        let at = FIELDS.iter().position(|known| std::ptr::eq(known, field)).expect("a field is of the table");
+        let at = FIELDS
+            .iter()
+            .position(|known| std::ptr::eq(known, field))
+            .expect("a field is of the table");
         match field.shape {
             Shape::Single { removable } => self.single(at, removable, operation),
             Shape::List { key, removable } => self.list(at, key, removable, operation, previous),
@@ -169,7 +188,11 @@ impl<'a> Draft<'a> {
         self.run(operation)?;
         let tokens = &operation.tokens;
         let names = tokens.len() == 2 || (tokens.len() == 3 && tokens[2] == key) || sub_extension(tokens);
-        if let Some(slot) = tokens.get(1).and_then(|token| index(token)).and_then(|item| self.slots[at].get_mut(item)) {
+        if let Some(slot) = tokens
+            .get(1)
+            .and_then(|token| index(token))
+            .and_then(|item| self.slots[at].get_mut(item))
+        {
             slot.named |= names;
         }
         Ok(())
@@ -178,10 +201,16 @@ impl<'a> Draft<'a> {
     fn add(&mut self, at: usize, key: &str, operation: &mut Operation) -> Result<(), Issue> {
         let field = &FIELDS[at];
         if operation.tokens[1] != "-" {
-            return Err(operation.issue(Code::InvalidUpdate, "add items of this list through /-, without an index"));
+            return Err(operation.issue(
+                Code::InvalidUpdate,
+                "add items of this list through /-, without an index",
+            ));
         }
         if key == "id" && operation.value.get("id").is_some() {
-            return Err(operation.issue(Code::InvalidUpdate, "leave out the id of a new item, the service gives it one"));
+            return Err(operation.issue(
+                Code::InvalidUpdate,
+                "leave out the id of a new item, the service gives it one",
+            ));
         }
         self.permit_value(field, &operation.value, operation)?;
         if let Some(record) = self.after.as_object_mut() {
@@ -189,7 +218,12 @@ impl<'a> Draft<'a> {
         }
         self.run(operation)?;
         let by = operation.at;
-        self.slots[at].push(Slot { stored: None, touch: Touch::Whole, named: true, by });
+        self.slots[at].push(Slot {
+            stored: None,
+            touch: Touch::Whole,
+            named: true,
+            by,
+        });
         Ok(())
     }
 
@@ -240,7 +274,10 @@ impl<'a> Draft<'a> {
             return Ok(());
         }
         if self.mode == Mode::Patient && matches!(field.name, "extension" | "telecom") {
-            return Err(operation.issue(Code::ForbiddenUpdate, "send the whole item, patient access changes no part of it"));
+            return Err(operation.issue(
+                Code::ForbiddenUpdate,
+                "send the whole item, patient access changes no part of it",
+            ));
         }
         let mut named = false;
         if operation.verb == Verb::Remove {
@@ -260,7 +297,11 @@ impl<'a> Draft<'a> {
             // The url inside names the part, and no two extensions have a part of the same url.
             let sent = operation.value.get("url");
             if operation.verb == Verb::Replace
-                && self.after.pointer(operation.path.as_str()).and_then(|part| part.get("url")) != sent
+                && self
+                    .after
+                    .pointer(operation.path.as_str())
+                    .and_then(|part| part.get("url"))
+                    != sent
             {
                 let advice = "send the url of the part that stands here, it cannot be changed";
                 return Err(operation.issue(Code::InvalidUpdate, advice));

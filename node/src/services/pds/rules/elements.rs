@@ -51,7 +51,9 @@ fn touched<'a>(draft: &'a Draft, at: usize) -> Vec<Item<'a>> {
             kind: kind_of(field.kind, value),
             path: format!("{}/{index}", field.name),
             value,
-            stored: slot.stored.and_then(|stored| items(draft.before, field.name).get(stored)),
+            stored: slot
+                .stored
+                .and_then(|stored| items(draft.before, field.name).get(stored)),
         });
     }
     found
@@ -63,7 +65,12 @@ pub fn structure(draft: &Draft) -> Vec<Issue> {
     for (at, field) in FIELDS.iter().enumerate() {
         if draft.singles[at] {
             if let Some(value) = draft.after.get(field.name) {
-                issues.extend(profile::structure(field.kind, value, field.name, draft.before.get(field.name)));
+                issues.extend(profile::structure(
+                    field.kind,
+                    value,
+                    field.name,
+                    draft.before.get(field.name),
+                ));
             }
         }
         for item in touched(draft, at) {
@@ -76,7 +83,11 @@ pub fn structure(draft: &Draft) -> Vec<Issue> {
 /// What is wrong with the structure of one item.
 pub fn item_structure(item: &Item) -> Vec<Issue> {
     if item.kind == Kind::Unknown && text(item.value, "url").is_empty() {
-        return vec![Issue::at(Code::MissingValue, format!("{}/url", item.path), "add this, it is required")];
+        return vec![Issue::at(
+            Code::MissingValue,
+            format!("{}/url", item.path),
+            "add this, it is required",
+        )];
     }
     profile::structure(item.kind, item.value, &item.path, item.stored)
 }
@@ -95,7 +106,13 @@ pub fn judge(draft: &Draft, today: Date) -> Vec<Issue> {
             judge_item(item, today, &mut issues);
         }
         if !found.is_empty() {
-            between(field.kind, items(&draft.after, field.name), &draft.slots[at], field.name, &mut issues);
+            between(
+                field.kind,
+                items(&draft.after, field.name),
+                &draft.slots[at],
+                field.name,
+                &mut issues,
+            );
         }
     }
     life(draft, today, &mut issues);
@@ -113,7 +130,11 @@ pub fn judge_item(item: &Item, today: Date, issues: &mut Vec<Issue>) {
             reference(item.value, item.stored, &item.path, today, issues);
             if item.value.pointer("/identifier/period/end").is_some() {
                 let path = format!("{}/identifier/period/end", item.path);
-                issues.push(Issue::at(Code::InvalidUpdate, path, "leave out the end of a general practice"));
+                issues.push(Issue::at(
+                    Code::InvalidUpdate,
+                    path,
+                    "leave out the end of a general practice",
+                ));
             }
         }
         Kind::DeathNotification
@@ -129,7 +150,11 @@ pub fn judge_item(item: &Item, today: Date, issues: &mut Vec<Issue>) {
 /// break them; what is stored twice stays.
 pub fn between(kind: Kind, list: &[Value], slots: &[Slot], field: &str, issues: &mut Vec<Issue>) {
     if kind == Kind::Practice && list.len() > 1 {
-        issues.push(Issue::at(Code::TooManyValuesSubmitted, field, "keep one general practice, replace the present one"));
+        issues.push(Issue::at(
+            Code::TooManyValuesSubmitted,
+            field,
+            "keep one general practice, replace the present one",
+        ));
     }
     for (index, (value, slot)) in list.iter().zip(slots).enumerate() {
         let only = match kind {
@@ -141,7 +166,10 @@ pub fn between(kind: Kind, list: &[Value], slots: &[Slot], field: &str, issues: 
         };
         let Some((member, code, advice)) = only else { continue };
         let same = |other: &Value| member.iter().all(|key| other.get(key) == value.get(key));
-        let twice = list.iter().enumerate().any(|(other, sibling)| other != index && same(sibling));
+        let twice = list
+            .iter()
+            .enumerate()
+            .any(|(other, sibling)| other != index && same(sibling));
         // An item that was so before is no news; the one that became so is.
         if twice && (slot.stored.is_none() || slot.touch == Touch::Whole && kind == Kind::Address) {
             issues.push(Issue::at(code, format!("{field}/{index}"), advice));
@@ -166,7 +194,11 @@ fn life(draft: &Draft, today: Date, issues: &mut Vec<Issue>) {
             match day(value) {
                 None => issues.push(no_such_day(name.into())),
                 Some(day) if day > today => {
-                    issues.push(Issue::at(Code::InvalidUpdate, name, "send a date that is not in the future"));
+                    issues.push(Issue::at(
+                        Code::InvalidUpdate,
+                        name,
+                        "send a date that is not in the future",
+                    ));
                 }
                 Some(_) => {}
             }
@@ -179,7 +211,11 @@ fn life(draft: &Draft, today: Date, issues: &mut Vec<Issue>) {
         };
         issues.push(Issue::at(Code::InvalidUpdate, name, advice));
     }
-    let notification = |record| items(record, "extension").iter().find(|e| text(e, "url") == DEATH_NOTIFICATION);
+    let notification = |record| {
+        items(record, "extension")
+            .iter()
+            .find(|e| text(e, "url") == DEATH_NOTIFICATION)
+    };
     let (before, after) = (notification(draft.before), notification(&draft.after));
     let formal = before.is_some_and(|notification| extensions::death_status(notification) == "2");
     if formal && changed("deceasedDateTime") {

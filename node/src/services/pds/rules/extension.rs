@@ -24,7 +24,11 @@ pub fn judge(item: &Item, issues: &mut Vec<Issue>) {
     for (index, one) in parts.iter().enumerate() {
         if parts[..index].iter().any(|other| other.get("url") == one.get("url")) {
             let path = format!("{}/extension/{index}", item.path);
-            issues.push(Issue::at(Code::TooManyValuesSubmitted, path, "send each part of this extension once"));
+            issues.push(Issue::at(
+                Code::TooManyValuesSubmitted,
+                path,
+                "send each part of this extension once",
+            ));
         }
     }
     match item.kind {
@@ -50,7 +54,11 @@ pub fn judge(item: &Item, issues: &mut Vec<Issue>) {
             let place = item.value.get("valueAddress").and_then(Value::as_object);
             if place.is_none_or(|place| place.is_empty()) {
                 let path = format!("{}/valueAddress", item.path);
-                issues.push(Issue::at(Code::MissingValue, path, "add at least one of city, district and country"));
+                issues.push(Issue::at(
+                    Code::MissingValue,
+                    path,
+                    "add at least one of city, district and country",
+                ));
             }
         }
         _ => {}
@@ -60,7 +68,11 @@ pub fn judge(item: &Item, issues: &mut Vec<Issue>) {
 fn needs(item: &Item, url: &str, issues: &mut Vec<Issue>) {
     if part(item.value, url).is_none() {
         let advice = format!("add the part whose url is {url}");
-        issues.push(Issue::at(Code::MissingValue, format!("{}/extension", item.path), &advice));
+        issues.push(Issue::at(
+            Code::MissingValue,
+            format!("{}/extension", item.path),
+            &advice,
+        ));
     }
 }
 

@@ -34,11 +34,21 @@ pub struct Field {
 }
 
 const fn single(name: &'static str, removable: bool, kind: Kind) -> Field {
-    Field { name, shape: Shape::Single { removable }, by_patient: false, kind }
+    Field {
+        name,
+        shape: Shape::Single { removable },
+        by_patient: false,
+        kind,
+    }
 }
 
 const fn list(name: &'static str, removable: bool, by_patient: bool, kind: Kind) -> Field {
-    Field { name, shape: Shape::List { key: "id", removable }, by_patient, kind }
+    Field {
+        name,
+        shape: Shape::List { key: "id", removable },
+        by_patient,
+        kind,
+    }
 }
 
 /// The patchable elements, in the order in which issues are listed.
@@ -56,7 +66,10 @@ pub static FIELDS: [Field; 11] = [
     single("managingOrganization", true, Kind::Organization),
     Field {
         name: "extension",
-        shape: Shape::List { key: "url", removable: true },
+        shape: Shape::List {
+            key: "url",
+            removable: true,
+        },
         by_patient: true,
         kind: Kind::Unknown,
     },
@@ -106,7 +119,13 @@ pub const REGISTERING_AUTHORITY: &str =
 pub const NHS_NUMBER_SYSTEM: &str = "https://fhir.nhs.uk/Id/nhs-number";
 
 const fn known(url: &'static str, kind: Kind, by: By, removable: bool, place: bool) -> Known {
-    Known { url, kind, by, removable, place }
+    Known {
+        url,
+        kind,
+        by,
+        removable,
+        place,
+    }
 }
 
 /// The extensions of a Patient that the specification defines.

@@ -85,7 +85,9 @@ fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// The code of the first coding of a CodeableConcept, empty when there is none.
 fn first_code(concept: Option<&Value>) -> &str {
-    concept.and_then(|concept| items(concept, "coding").first()).map_or("", |coding| text(coding, "code"))
+    concept
+        .and_then(|concept| items(concept, "coding").first())
+        .map_or("", |coding| text(coding, "code"))
 }
 
 /// Nothing when there are no issues, otherwise the first [`ISSUES_MAX`].

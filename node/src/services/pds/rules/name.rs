@@ -11,15 +11,25 @@ const TITLES: [&str; 8] = ["Mr", "Mrs", "Ms", "Dr", "Rev", "Sir", "Lady", "Lord"
 
 /// The rules of one name by itself.
 pub fn judge(item: &Item, today: Date, issues: &mut Vec<Issue>) {
-    if item.stored.is_some_and(|stored| stored.get("use") != item.value.get("use")) {
+    if item
+        .stored
+        .is_some_and(|stored| stored.get("use") != item.value.get("use"))
+    {
         let advice = "keep the use of this name; to give it another, remove the name and add it anew";
         issues.push(Issue::at(Code::ForbiddenUpdate, format!("{}/use", item.path), advice));
     }
     for (index, prefix) in items(item.value, "prefix").iter().enumerate() {
         let prefix = prefix.as_str().unwrap_or("");
-        if TITLES.iter().any(|title| title.eq_ignore_ascii_case(prefix) && *title != prefix) {
+        if TITLES
+            .iter()
+            .any(|title| title.eq_ignore_ascii_case(prefix) && *title != prefix)
+        {
             let advice = format!("write this title in one of the forms {}", TITLES.join(", "));
-            issues.push(Issue::at(Code::InvalidValue, format!("{}/prefix/{index}", item.path), &advice));
+            issues.push(Issue::at(
+                Code::InvalidValue,
+                format!("{}/prefix/{index}", item.path),
+                &advice,
+            ));
         }
     }
     item.period(today, issues);

@@ -72,7 +72,10 @@ fn issue(at: usize, code: Code, advice: &str) -> Issue {
 pub fn read(body: &Value, mode: Mode) -> Result<Vec<Operation>, Vec<Issue>> {
     let refuse = |code, advice: &str| Err(vec![Issue::at(code, "patches", advice)]);
     let Some(sent) = body.get("patches").and_then(Value::as_array) else {
-        return refuse(Code::InvalidUpdate, "send a list of JSON Patch operations under this name");
+        return refuse(
+            Code::InvalidUpdate,
+            "send a list of JSON Patch operations under this name",
+        );
     };
     if sent.is_empty() {
         return refuse(Code::InvalidUpdate, "send at least one operation");
@@ -106,10 +109,16 @@ fn one(at: usize, sent: &Value, mode: Mode) -> Result<Operation, Issue> {
         return refuse(Code::InvalidUpdate, "set path to a JSON Pointer");
     };
     let Ok(pointer) = Pointer::parse(path) else {
-        return refuse(Code::InvalidUpdate, "write path as a JSON Pointer that begins with a slash");
+        return refuse(
+            Code::InvalidUpdate,
+            "write path as a JSON Pointer that begins with a slash",
+        );
     };
     if pointer.count() > PATH_DEPTH_MAX {
-        return refuse(Code::InvalidUpdate, "shorten path, no element of a patient lies so deep");
+        return refuse(
+            Code::InvalidUpdate,
+            "shorten path, no element of a patient lies so deep",
+        );
     }
     let value = match (verb, sent.get("value")) {
         (Verb::Remove, _) => Value::Null,
@@ -122,15 +131,31 @@ fn one(at: usize, sent: &Value, mode: Mode) -> Result<Operation, Issue> {
     let first = tokens.first().map_or("", String::as_str);
     let ours = tokens.is_empty() || OURS.contains(&first);
     if ours && (tokens.is_empty() || verb != Verb::Test) {
-        return refuse(Code::ForbiddenUpdate, "change elements of the patient other than its identity, meta and type");
+        return refuse(
+            Code::ForbiddenUpdate,
+            "change elements of the patient other than its identity, meta and type",
+        );
     }
     let field = field(first);
     if field.is_none() && !ours {
-        return refuse(Code::AdditionalProperties, "begin path with an element that the specification lets a client change");
+        return refuse(
+            Code::AdditionalProperties,
+            "begin path with an element that the specification lets a client change",
+        );
     }
     if mode == Mode::Patient && verb != Verb::Test && field.is_some_and(|field| !field.by_patient) {
-        return refuse(Code::ForbiddenUpdate, "leave this out, patient access cannot change this element");
+        return refuse(
+            Code::ForbiddenUpdate,
+            "leave this out, patient access cannot change this element",
+        );
     }
     let path = pointer.to_buf();
-    Ok(Operation { at, verb, tokens, field, path, value })
+    Ok(Operation {
+        at,
+        verb,
+        tokens,
+        field,
+        path,
+        value,
+    })
 }

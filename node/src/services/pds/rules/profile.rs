@@ -120,12 +120,19 @@ pub fn prepare() {
 /// place with the same value are no additional ones: a client that sends back what it read has added nothing.
 pub fn structure(kind: Kind, value: &Value, path: &str, stored: Option<&Value>) -> Vec<Issue> {
     let Some(validator) = PROFILE.validators.get(kind as usize) else {
-        return vec![Issue::at(Code::AdditionalProperties, path, "leave this out, the profile does not have it")];
+        return vec![Issue::at(
+            Code::AdditionalProperties,
+            path,
+            "leave this out, the profile does not have it",
+        )];
     };
     if validator.is_valid(value) {
         return Vec::new();
     }
-    let mut issues: Vec<Issue> = validator.iter_errors(value).flat_map(|error| issues_of(&error, path, stored)).collect();
+    let mut issues: Vec<Issue> = validator
+        .iter_errors(value)
+        .flat_map(|error| issues_of(&error, path, stored))
+        .collect();
     issues.sort_by(|a, b| (&a.expression, a.code).cmp(&(&b.expression, b.code)));
     issues.dedup();
     issues
@@ -215,7 +222,12 @@ fn additional(error: &ValidationError, unexpected: &[String], path: &str, stored
 fn not_listed(error: &ValidationError, options: &Value, path: String, say: Option<&str>) -> Issue {
     let sent = error.instance();
     let readable = beside(error, "x-readable").and_then(Value::as_array);
-    let settable: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let settable: Vec<&str> = options
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let listed = match (say, settable.as_slice()) {
         (Some(say), _) => say.to_owned(),
         (None, [only]) => format!("send {only}"),
@@ -236,7 +248,11 @@ fn not_listed(error: &ValidationError, options: &Value, path: String, say: Optio
 pub fn patient(resource: &Value) -> Result<(), Vec<Issue>> {
     verdict(structure(Kind::StoredPatient, resource, "", None))?;
     if !is_nhs_number(text(resource, "id")) {
-        return Err(vec![Issue::at(Code::InvalidResourceId, "id", "send a valid NHS number")]);
+        return Err(vec![Issue::at(
+            Code::InvalidResourceId,
+            "id",
+            "send a valid NHS number",
+        )]);
     }
     Ok(())
 }
@@ -251,11 +267,22 @@ pub fn related_person(resource: &Value) -> Result<(), Vec<Issue>> {
     let number = resource.pointer("/patient/identifier/value").and_then(Value::as_str);
     if number.is_some_and(|number| !is_nhs_number(number)) {
         let path = "patient/identifier/value";
-        return Err(vec![Issue::at(Code::InvalidResourceId, path, "send a valid NHS number")]);
+        return Err(vec![Issue::at(
+            Code::InvalidResourceId,
+            path,
+            "send a valid NHS number",
+        )]);
     }
-    let named = resource.get("name").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+    let named = resource
+        .get("name")
+        .and_then(Value::as_array)
+        .is_some_and(|names| !names.is_empty());
     if number.is_none() && !named && resource.pointer("/patient/reference").is_none() {
-        return Err(vec![Issue::at(Code::MissingValue, "name", "add a name, or refer to a patient")]);
+        return Err(vec![Issue::at(
+            Code::MissingValue,
+            "name",
+            "add a name, or refer to a patient",
+        )]);
     }
     Ok(())
 }

@@ -33,7 +33,8 @@ pub fn judge_contact(item: &Item, today: Date, issues: &mut Vec<Issue>) {
 
 fn point(telecom: &Value, path: &str, issues: &mut Vec<Issue>) {
     if text(telecom, "system") == "email" && !is_email(text(telecom, "value")) {
-        let advice = format!("send an email address of more than {EMAIL_ABOVE} and fewer than {EMAIL_BELOW} characters");
+        let advice =
+            format!("send an email address of more than {EMAIL_ABOVE} and fewer than {EMAIL_BELOW} characters");
         issues.push(Issue::at(Code::InvalidValue, format!("{path}/value"), &advice));
     }
     if !items(telecom, "extension").is_empty() && text(telecom, "system") != "other" {
@@ -48,7 +49,8 @@ fn is_email(email: &str) -> bool {
     let (Some((local, domain)), true) = (email.rsplit_once('@'), count > EMAIL_ABOVE && count < EMAIL_BELOW) else {
         return false;
     };
-    let local_fits = !local.is_empty() && !local.contains(['@', '"', '<', '>', '(', ')', ',', ';', ':', '\\', '[', ']']);
+    let local_fits =
+        !local.is_empty() && !local.contains(['@', '"', '<', '>', '(', ')', ',', ';', ':', '\\', '[', ']']);
     let label = |label: &str| {
         let plain = label.chars().all(|c| c.is_alphanumeric() || c == '-');
         !label.is_empty() && plain && !label.starts_with('-') && !label.ends_with('-')

@@ -17,11 +17,16 @@ pub fn tidy(draft: &mut Draft, today: Date, now: &str, ids: &mut dyn FnMut() -> 
             }
         }
         let slots = std::mem::take(&mut draft.slots[at]);
-        let taken = draft.before.get(field.name).map_or(&[][..], |_| items(draft.before, field.name));
+        let taken = draft
+            .before
+            .get(field.name)
+            .map_or(&[][..], |_| items(draft.before, field.name));
         if let Some(Value::Array(list)) = draft.after.get_mut(field.name) {
             let mut used: Vec<String> = taken.iter().map(|item| text(item, "id").to_owned()).collect();
             for (slot, item) in slots.iter().zip(list.iter_mut()) {
-                tidy_item(field.kind, field.shape, *slot, item, today, now, &mut || fresh(ids, &mut used));
+                tidy_item(field.kind, field.shape, *slot, item, today, now, &mut || {
+                    fresh(ids, &mut used)
+                });
             }
         }
         draft.slots[at] = slots;
@@ -79,7 +84,8 @@ pub fn start(kind: Kind, item: &mut Value, today: Date) {
         Kind::Address if text(item, "use") != "home" => {}
         Kind::Name | Kind::Address | Kind::Telecom | Kind::Contact => {
             if let Some(item) = item.as_object_mut() {
-                item.entry("period").or_insert_with(|| json!({"start": today.to_string()}));
+                item.entry("period")
+                    .or_insert_with(|| json!({"start": today.to_string()}));
             }
         }
         _ => {}
@@ -88,7 +94,9 @@ pub fn start(kind: Kind, item: &mut Value, today: Date) {
 
 fn start_reference(reference: &mut Value, today: Date) {
     if let Some(Value::Object(identifier)) = reference.get_mut("identifier") {
-        identifier.entry("period").or_insert_with(|| json!({"start": today.to_string()}));
+        identifier
+            .entry("period")
+            .or_insert_with(|| json!({"start": today.to_string()}));
     }
 }
 
@@ -100,7 +108,9 @@ pub fn value(kind: Kind, item: &mut Value, now: &str) {
         Kind::Address => address(item),
         // Pharmacies have no periods: there is one current instance of each type.
         Kind::Pharmacy => {
-            if let Some(Value::Object(identifier)) = item.get_mut("valueReference").and_then(|r| r.get_mut("identifier")) {
+            if let Some(Value::Object(identifier)) =
+                item.get_mut("valueReference").and_then(|r| r.get_mut("identifier"))
+            {
                 identifier.remove("period");
             }
         }
@@ -125,7 +135,10 @@ fn name(name: &mut Map<String, Value>) {
     }
     // Only the first given name may hold several, separated by spaces.
     if let Some(Value::Array(given)) = name.get_mut("given") {
-        let split = given.iter().skip(1).any(|given| given.as_str().is_some_and(|given| given.trim().contains(' ')));
+        let split = given
+            .iter()
+            .skip(1)
+            .any(|given| given.as_str().is_some_and(|given| given.trim().contains(' ')));
         if split {
             let mut apart = Vec::new();
             for (at, given) in given.drain(..).enumerate() {

@@ -47,7 +47,9 @@ const RESTRICTED: [&str; 13] = [
 /// extension.
 pub fn search_view(patient: &mut Value) {
     keep(patient, &FOUND);
-    keep_items(patient, "name", |name| matches!(text(name, "use"), "usual" | "nickname" | "temp"));
+    keep_items(patient, "name", |name| {
+        matches!(text(name, "use"), "usual" | "nickname" | "temp")
+    });
     keep_items(patient, "address", |address| text(address, "use") == "home");
     keep_items(patient, "extension", |one| text(one, "url") == DEATH_NOTIFICATION);
 }
@@ -60,8 +62,15 @@ pub fn search_view(patient: &mut Value) {
 /// hospital. Language, contact preference and death stay.
 pub fn restrict(patient: &mut Value) {
     keep(patient, &RESTRICTED);
-    keep_items(patient, "identifier", |identifier| text(identifier, "system") == NHS_NUMBER_SYSTEM);
-    for identifier in patient.get_mut("identifier").and_then(Value::as_array_mut).into_iter().flatten() {
+    keep_items(patient, "identifier", |identifier| {
+        text(identifier, "system") == NHS_NUMBER_SYSTEM
+    });
+    for identifier in patient
+        .get_mut("identifier")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         if let Some(identifier) = identifier.as_object_mut() {
             identifier.remove("assigner");
         }
@@ -69,7 +78,9 @@ pub fn restrict(patient: &mut Value) {
     if let Some(meta) = patient.get_mut("meta").and_then(Value::as_object_mut) {
         meta.retain(|name, _| matches!(name.as_str(), "versionId" | "security" | "lastUpdated" | "profile"));
     }
-    keep_items(patient, "extension", |one| extension(text(one, "url")).is_some_and(|known| !known.place));
+    keep_items(patient, "extension", |one| {
+        extension(text(one, "url")).is_some_and(|known| !known.place)
+    });
 }
 
 fn keep(patient: &mut Value, names: &[&str]) {
@@ -79,7 +90,9 @@ fn keep(patient: &mut Value, names: &[&str]) {
 }
 
 fn keep_items(patient: &mut Value, name: &str, stays: impl Fn(&Value) -> bool) {
-    let Some(list) = patient.get_mut(name).and_then(Value::as_array_mut) else { return };
+    let Some(list) = patient.get_mut(name).and_then(Value::as_array_mut) else {
+        return;
+    };
     list.retain(stays);
     if list.is_empty() {
         if let Some(patient) = patient.as_object_mut() {

@@ -47,18 +47,58 @@ fn a_request_that_breaks_a_rule_makes_no_patient() {
         ("/gender", json!("other"), Code::UnsupportedValue, "gender"),
         ("/birthDate", json!("2025-06-02"), Code::InvalidValue, "birthDate"),
         ("/name", json!([]), Code::TooFewValuesSubmitted, "name"),
-        ("/name", json!([{"use": "usual", "family": "A"}, {"use": "old", "family": "B"}]), Code::TooManyValuesSubmitted, "name"),
+        (
+            "/name",
+            json!([{"use": "usual", "family": "A"}, {"use": "old", "family": "B"}]),
+            Code::TooManyValuesSubmitted,
+            "name",
+        ),
         ("/name/0/use", json!("old"), Code::InvalidValue, "name/0/use"),
-        ("/name/0/family", json!("E_d"), Code::UnsupportedCharactersInField, "name/0/family"),
+        (
+            "/name/0/family",
+            json!("E_d"),
+            Code::UnsupportedCharactersInField,
+            "name/0/family",
+        ),
         ("/name/0/id", json!("1"), Code::InvalidUpdate, "name/0/id"),
         ("/address", json!([]), Code::TooFewValuesSubmitted, "address"),
-        ("/address/0/use", json!("temp"), Code::MissingValue, "address/0/period/start"),
-        ("/telecom/1", json!({"system": "phone", "use": "home", "value": "2"}), Code::InvalidValue, "telecom/0"),
+        (
+            "/address/0/use",
+            json!("temp"),
+            Code::MissingValue,
+            "address/0/period/start",
+        ),
+        (
+            "/telecom/1",
+            json!({"system": "phone", "use": "home", "value": "2"}),
+            Code::InvalidValue,
+            "telecom/0",
+        ),
         ("/extension", json!([language("fr")]), Code::MissingValue, "extension"),
-        ("/extension/1", language("en"), Code::UnsupportedValue, "extension/1/extension/0/valueCodeableConcept/coding/0/code"),
-        ("/extension/1", pharmacy("NominatedPharmacy", "FA123"), Code::AdditionalProperties, "extension/1"),
-        ("/extension/1", json!({"url": "http://example.org/x"}), Code::AdditionalProperties, "extension/1"),
-        ("/extension/0/extension", json!([]), Code::TooFewValuesSubmitted, "extension/0/extension"),
+        (
+            "/extension/1",
+            language("en"),
+            Code::UnsupportedValue,
+            "extension/1/extension/0/valueCodeableConcept/coding/0/code",
+        ),
+        (
+            "/extension/1",
+            pharmacy("NominatedPharmacy", "FA123"),
+            Code::AdditionalProperties,
+            "extension/1",
+        ),
+        (
+            "/extension/1",
+            json!({"url": "http://example.org/x"}),
+            Code::AdditionalProperties,
+            "extension/1",
+        ),
+        (
+            "/extension/0/extension",
+            json!([]),
+            Code::TooFewValuesSubmitted,
+            "extension/0/extension",
+        ),
     ];
     for (path, value, code, at) in cases {
         let mut body = request();
@@ -70,13 +110,20 @@ fn a_request_that_breaks_a_rule_makes_no_patient() {
             _ => unreachable!("a parent is an object or a list"),
         }
         let issues = made(&body).expect_err(path);
-        assert_eq!((issues[0].code, issues[0].expression.as_deref()), (code, Some(at)), "{path}: {issues:?}");
+        assert_eq!(
+            (issues[0].code, issues[0].expression.as_deref()),
+            (code, Some(at)),
+            "{path}: {issues:?}"
+        );
     }
     for missing in ["name", "gender", "birthDate", "address", "extension"] {
         let mut body = request();
         body.as_object_mut().expect("an object").remove(missing);
         let issues = made(&body).expect_err(missing);
-        assert_eq!((issues[0].code, issues[0].expression.as_deref()), (Code::MissingValue, Some(missing)));
+        assert_eq!(
+            (issues[0].code, issues[0].expression.as_deref()),
+            (Code::MissingValue, Some(missing))
+        );
     }
     for no_object in [json!(null), json!([]), json!("x")] {
         assert_eq!(made(&no_object).expect_err("no object")[0].code, Code::InvalidValue);
@@ -99,14 +146,39 @@ fn ehic() -> Value {
 fn coverages() {
     assert_eq!(coverage(&ehic(), today()), Ok(("9000000009".into(), ehic())));
     let cases = [
-        ("/subscriber/identifier/value", json!("9000000000"), Code::InvalidResourceId, "subscriber/identifier/value"),
+        (
+            "/subscriber/identifier/value",
+            json!("9000000000"),
+            Code::InvalidResourceId,
+            "subscriber/identifier/value",
+        ),
         ("/status", json!("draft"), Code::InvalidValue, "status"),
-        ("/identifier/0/value", json!("é"), Code::InvalidValue, "identifier/0/value"),
+        (
+            "/identifier/0/value",
+            json!("é"),
+            Code::InvalidValue,
+            "identifier/0/value",
+        ),
         ("/identifier", json!([]), Code::TooFewValuesSubmitted, "identifier"),
-        ("/identifier/0/assigner/identifier/value", json!("XXX"), Code::InvalidValue, "identifier/0/assigner/identifier/value"),
-        ("/payor", json!([{"identifier": {"value": "1"}}, {"identifier": {"value": "2"}}]), Code::TooManyValuesSubmitted, "payor"),
+        (
+            "/identifier/0/assigner/identifier/value",
+            json!("XXX"),
+            Code::InvalidValue,
+            "identifier/0/assigner/identifier/value",
+        ),
+        (
+            "/payor",
+            json!([{"identifier": {"value": "1"}}, {"identifier": {"value": "2"}}]),
+            Code::TooManyValuesSubmitted,
+            "payor",
+        ),
         ("/payor/0", json!({}), Code::MissingValue, "payor/0/identifier"),
-        ("/beneficiary/identifier/value", json!("x".repeat(26)), Code::InvalidValue, "beneficiary/identifier/value"),
+        (
+            "/beneficiary/identifier/value",
+            json!("x".repeat(26)),
+            Code::InvalidValue,
+            "beneficiary/identifier/value",
+        ),
         ("/period", json!({}), Code::MissingValue, "period/end"),
         ("/period/end", json!("2030-02-30"), Code::InvalidValue, "period/end"),
         ("/period/end", json!("2175-06-01"), Code::InvalidValue, "period/end"),
@@ -116,6 +188,10 @@ fn coverages() {
         let mut body = ehic();
         *body.pointer_mut(path).expect("the path exists") = value;
         let issues = coverage(&body, today()).expect_err(path);
-        assert_eq!((issues[0].code, issues[0].expression.as_deref()), (code, Some(at)), "{path}: {issues:?}");
+        assert_eq!(
+            (issues[0].code, issues[0].expression.as_deref()),
+            (code, Some(at)),
+            "{path}: {issues:?}"
+        );
     }
 }

@@ -145,7 +145,11 @@ pub fn refused(before: &Value, operations: Value, mode: Mode, code: Code, path: 
         Ok(after) => panic!("{operations} passed: {after}"),
         Err(issues) => {
             let first = &issues[0];
-            assert_eq!((first.code, first.expression.as_deref().unwrap_or("")), (code, path), "{operations}: {issues:?}");
+            assert_eq!(
+                (first.code, first.expression.as_deref().unwrap_or("")),
+                (code, path),
+                "{operations}: {issues:?}"
+            );
         }
     }
 }

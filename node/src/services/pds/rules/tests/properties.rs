@@ -10,8 +10,22 @@ fn scalar() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i8>().prop_map(Value::from),
         prop_oneof![
-            Just("usual"), Just("home"), Just("temp"), Just("old"), Just("phone"), Just("email"), Just("2024-01-01"), Just("123"),
-            Just("456"), Just("789"), Just("male"), Just("other"), Just("Müller"), Just(""), Just("é√😀!"), Just("2025-02-30"),
+            Just("usual"),
+            Just("home"),
+            Just("temp"),
+            Just("old"),
+            Just("phone"),
+            Just("email"),
+            Just("2024-01-01"),
+            Just("123"),
+            Just("456"),
+            Just("789"),
+            Just("male"),
+            Just("other"),
+            Just("Müller"),
+            Just(""),
+            Just("é√😀!"),
+            Just("2025-02-30"),
         ]
         .prop_map(Value::from),
         "\\PC{0,12}".prop_map(Value::from),
@@ -21,7 +35,14 @@ fn scalar() -> impl Strategy<Value = Value> {
 fn value() -> impl Strategy<Value = Value> {
     let jane = jane();
     let mut whole: Vec<Value> = Vec::new();
-    for list in ["name", "address", "telecom", "contact", "generalPractitioner", "extension"] {
+    for list in [
+        "name",
+        "address",
+        "telecom",
+        "contact",
+        "generalPractitioner",
+        "extension",
+    ] {
         whole.extend(jane[list].as_array().expect("a list").iter().cloned());
     }
     let known = prop::sample::select(whole).prop_flat_map(|item| {
@@ -37,17 +58,52 @@ fn value() -> impl Strategy<Value = Value> {
             item
         })
     });
-    prop_oneof![scalar(), known, prop::collection::vec(scalar(), 0..3).prop_map(Value::from)]
+    prop_oneof![
+        scalar(),
+        known,
+        prop::collection::vec(scalar(), 0..3).prop_map(Value::from)
+    ]
 }
 
 fn path() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
-        "0", "1", "2", "-", "id", "url", "use", "family", "given", "period", "start", "line", "postalCode", "value", "extension",
-        "valueBoolean", "identifier", "01", "~1", "", "x",
+        "0",
+        "1",
+        "2",
+        "-",
+        "id",
+        "url",
+        "use",
+        "family",
+        "given",
+        "period",
+        "start",
+        "line",
+        "postalCode",
+        "value",
+        "extension",
+        "valueBoolean",
+        "identifier",
+        "01",
+        "~1",
+        "",
+        "x",
     ]);
     let first = prop::sample::select(vec![
-        "name", "address", "telecom", "contact", "generalPractitioner", "extension", "gender", "birthDate", "deceasedDateTime",
-        "multipleBirthInteger", "managingOrganization", "id", "meta", "pets",
+        "name",
+        "address",
+        "telecom",
+        "contact",
+        "generalPractitioner",
+        "extension",
+        "gender",
+        "birthDate",
+        "deceasedDateTime",
+        "multipleBirthInteger",
+        "managingOrganization",
+        "id",
+        "meta",
+        "pets",
     ]);
     (first, prop::collection::vec(token, 0..4)).prop_map(|(first, rest)| {
         let mut path = format!("/{first}");
@@ -60,13 +116,31 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn operation() -> impl Strategy<Value = Vec<Value>> {
-    let free = (prop::sample::select(vec!["add", "replace", "remove", "test", "move"]), path(), value())
+    let free = (
+        prop::sample::select(vec!["add", "replace", "remove", "test", "move"]),
+        path(),
+        value(),
+    )
         .prop_map(|(op, path, value)| vec![json!({"op": op, "path": path, "value": value})]);
     // Whole items added, and replaced or removed under their own identity, so that many patches pass.
-    let added = (prop::sample::select(vec!["name", "address", "telecom", "contact", "extension"]), value())
+    let added = (
+        prop::sample::select(vec!["name", "address", "telecom", "contact", "extension"]),
+        value(),
+    )
         .prop_map(|(list, value)| vec![add(&format!("/{list}/-"), value)]);
-    let own = (prop::sample::select(vec![("name", 0), ("name", 1), ("address", 0), ("telecom", 0), ("telecom", 1), ("contact", 0)]),
-        any::<bool>(), prop::sample::select(vec!["family", "postalCode", "value", "given"]), value())
+    let own = (
+        prop::sample::select(vec![
+            ("name", 0),
+            ("name", 1),
+            ("address", 0),
+            ("telecom", 0),
+            ("telecom", 1),
+            ("contact", 0),
+        ]),
+        any::<bool>(),
+        prop::sample::select(vec!["family", "postalCode", "value", "given"]),
+        value(),
+    )
         .prop_map(|((list, at), gone, key, value)| {
             let named = test(&format!("/{list}/{at}/id"), jane()[list][at]["id"].clone());
             match gone {
@@ -116,7 +190,10 @@ fn generated_patches_pass_often_enough_to_prove_something() {
     let mut runner = TestRunner::deterministic();
     let mut passed = 0;
     for _ in 0..1000 {
-        let operations = prop::collection::vec(operation(), 1..3).new_tree(&mut runner).expect("a tree").current();
+        let operations = prop::collection::vec(operation(), 1..3)
+            .new_tree(&mut runner)
+            .expect("a tree")
+            .current();
         passed += u32::from(worker(Value::from(operations.concat())).is_ok());
     }
     assert!(passed > 50, "{passed} of 1000 passed");
@@ -131,7 +208,10 @@ fn what_a_patch_costs() {
     let whole = json!({"patches": [replace("/extension/1", language("de")), replace("/gender", json!("male")),
         add("/name/-", json!({"use": "nickname", "family": "Smith", "given": ["Jo"]}))]});
     let mut ids = counting();
-    for (what, body) in [("part of an address", part), ("extension, gender and a new name", whole)] {
+    for (what, body) in [
+        ("part of an address", part),
+        ("extension, gender and a new name", whole),
+    ] {
         let mut best = std::time::Duration::MAX;
         for _ in 0..50 {
             let started = std::time::Instant::now();

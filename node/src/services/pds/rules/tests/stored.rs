@@ -8,7 +8,14 @@ fn nhs_numbers() {
     for good in ["9000000009", "9000000033", "9000000025", "9733162043", "9111231130"] {
         assert!(is_nhs_number(good), "{good}");
     }
-    for bad in ["", "9000000000", "900000000", "90000000090", "900000000a", "９000000009"] {
+    for bad in [
+        "",
+        "9000000000",
+        "900000000",
+        "90000000090",
+        "900000000a",
+        "９000000009",
+    ] {
         assert!(!is_nhs_number(bad), "{bad}");
     }
 }
@@ -24,9 +31,18 @@ fn legacy_and_unknown_but_fhir_legal_values_pass() {
         ("photo", json!([{"url": "x"}])),
         ("_birthDate", json!({"extension": []})),
         ("name", json!([{"use": "official", "text": "A"}])),
-        ("address", json!([{"use": "work", "text": "Castle", "city": "X", "extension": []}])),
-        ("telecom", json!([{"system": "pager", "use": "old", "value": "1", "rank": 1}])),
-        ("extension", json!([{"url": "http://example.org/x", "valueString": "y"}, death("U")])),
+        (
+            "address",
+            json!([{"use": "work", "text": "Castle", "city": "X", "extension": []}]),
+        ),
+        (
+            "telecom",
+            json!([{"system": "pager", "use": "old", "value": "1", "rank": 1}]),
+        ),
+        (
+            "extension",
+            json!([{"url": "http://example.org/x", "valueString": "y"}, death("U")]),
+        ),
     ];
     assert_eq!(patient(&jane()), Ok(()));
     assert_eq!(patient(&bare()), Ok(()));
@@ -55,15 +71,34 @@ fn what_fhir_does_not_have_is_refused() {
         ("birthDate", json!("yesterday"), Code::InvalidValue, "birthDate"),
         ("name", json!({}), Code::InvalidValue, "name"),
         ("name", json!([{"use": "king"}]), Code::InvalidValue, "name/0/use"),
-        ("meta", json!({"security": [{"code": "X"}]}), Code::InvalidValue, "meta/security/0/code"),
-        ("extension", json!([{"valueString": "y"}]), Code::MissingValue, "extension/0/url"),
-        ("extension", json!([death("7")]), Code::InvalidValue, "extension/0/extension/0/valueCodeableConcept/coding/0/code"),
+        (
+            "meta",
+            json!({"security": [{"code": "X"}]}),
+            Code::InvalidValue,
+            "meta/security/0/code",
+        ),
+        (
+            "extension",
+            json!([{"valueString": "y"}]),
+            Code::MissingValue,
+            "extension/0/url",
+        ),
+        (
+            "extension",
+            json!([death("7")]),
+            Code::InvalidValue,
+            "extension/0/extension/0/valueCodeableConcept/coding/0/code",
+        ),
     ];
     for (name, value, code, at) in cases {
         let mut record = jane();
         record[name] = value;
         let issues = patient(&record).expect_err(name);
-        assert_eq!((issues[0].code, issues[0].expression.as_deref()), (code, Some(at)), "{issues:?}");
+        assert_eq!(
+            (issues[0].code, issues[0].expression.as_deref()),
+            (code, Some(at)),
+            "{issues:?}"
+        );
     }
 }
 
@@ -80,5 +115,8 @@ fn related_people() {
     assert_eq!(first(person(number("9000000000"), "Guardian")), Code::InvalidResourceId);
     assert_eq!(first(person(number("9000000009"), "Pet")), Code::InvalidValue);
     assert_eq!(first(person(json!({}), "Guardian")), Code::MissingValue);
-    assert_eq!(first(json!({"resourceType": "RelatedPerson", "patient": {}})), Code::MissingValue);
+    assert_eq!(
+        first(json!({"resourceType": "RelatedPerson", "patient": {}})),
+        Code::MissingValue
+    );
 }

@@ -11,8 +11,10 @@ fn full() -> Value {
     record["maritalStatus"] = json!({"text": "x"});
     let list = record["extension"].as_array_mut().expect("a list");
     list.push(death("1"));
-    list.push(json!({"url": "https://fhir.nhs.uk/StructureDefinition/Extension-PDS-RemovalFromRegistration", "extension": [
-        {"url": "removalFromRegistrationCode", "valueCodeableConcept": {"coding": [{"code": "SCT"}]}}]}));
+    list.push(
+        json!({"url": "https://fhir.nhs.uk/StructureDefinition/Extension-PDS-RemovalFromRegistration", "extension": [
+        {"url": "removalFromRegistrationCode", "valueCodeableConcept": {"coding": [{"code": "SCT"}]}}]}),
+    );
     list.push(json!({"url": "http://example.org/house", "valueString": "Trevelyan"}));
     let identifiers = record["identifier"].as_array_mut().expect("a list");
     identifiers[0]["assigner"] = json!({"display": "Leeds"});
@@ -21,7 +23,12 @@ fn full() -> Value {
 }
 
 fn keys(record: &Value) -> Vec<&str> {
-    record.as_object().expect("an object").keys().map(String::as_str).collect()
+    record
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 #[test]
@@ -45,20 +52,45 @@ fn a_restricted_patient_shows_no_place() {
     let mut record = full();
     restrict(&mut record);
     let shown = record.to_string();
-    for place in ["Trevelyan", "LS1", "Leeds", "leeds", "Y12345", "016329", "07700", "jane.smith", "Manchester", "SCT"] {
+    for place in [
+        "Trevelyan",
+        "LS1",
+        "Leeds",
+        "leeds",
+        "Y12345",
+        "016329",
+        "07700",
+        "jane.smith",
+        "Manchester",
+        "SCT",
+    ] {
         assert!(!shown.contains(place), "{place}");
     }
-    for gone in ["address", "telecom", "generalPractitioner", "contact", "managingOrganization", "text"] {
+    for gone in [
+        "address",
+        "telecom",
+        "generalPractitioner",
+        "contact",
+        "managingOrganization",
+        "text",
+    ] {
         assert!(!keys(&record).contains(&gone));
     }
-    assert_eq!(record["extension"], json!([language("fr"), preference("Not after 7pm"), death("1")]));
+    assert_eq!(
+        record["extension"],
+        json!([language("fr"), preference("Not after 7pm"), death("1")])
+    );
     assert_eq!(record["name"], jane()["name"]);
     assert_eq!(record["meta"], jane()["meta"]);
 }
 
 #[test]
 fn views_of_malformed_values_do_nothing_and_do_not_panic() {
-    for value in [json!(null), json!([]), json!({"name": 1, "address": {}, "extension": "x", "identifier": [1], "meta": 2})] {
+    for value in [
+        json!(null),
+        json!([]),
+        json!({"name": 1, "address": {}, "extension": "x", "identifier": [1], "meta": 2}),
+    ] {
         let (mut a, mut b) = (value.clone(), value);
         search_view(&mut a);
         restrict(&mut b);
