@@ -199,3 +199,42 @@ fn listed_issue(issue: &Issue) -> Value {
         "diagnostics": issue.diagnostics,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_names_the_element_and_the_spine_code() {
+        let issue = Issue::at(Code::InvalidValue, "name/0/use", "send one of usual, old");
+        let outcome = operation_outcome(&[issue]);
+        let expected = json!({"resourceType": "OperationOutcome", "issue": [{
+            "severity": "error",
+            "code": "value",
+            "details": {"coding": [{
+                "system": CODE_SYSTEM, "version": "1", "code": "INVALID_VALUE", "display": "Provided value is invalid",
+            }]},
+            "diagnostics": "name/0/use: send one of usual, old",
+        }]});
+        assert_eq!(outcome, expected);
+    }
+
+    #[test]
+    fn an_outcome_carries_ten_issues_at_most() {
+        let issues = vec![Issue::new(Code::InvalidUpdate, "again"); 11];
+        assert_eq!(operation_outcome(&issues)["issue"].as_array().map(Vec::len), Some(10));
+    }
+
+    #[test]
+    fn codes_that_share_a_spelling_differ_in_status() {
+        assert_eq!(
+            (Code::AccessDenied.status(), Code::AccessDeniedPatient.status()),
+            (401, 403)
+        );
+        assert_eq!(Code::AccessDenied.text(), Code::AccessDeniedPatient.text());
+        assert_eq!(
+            (Code::TooManyMatches.status(), Code::ForbiddenUpdate.status()),
+            (200, 403)
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use super::super::outcome::{Code, Issue};
 use super::dates::longer_than;
 use super::elements::Item;
+use super::tidying::PAF_DIGITS;
 use super::{items, text};
 use jiff::civil::Date;
 use serde_json::Value;
@@ -70,7 +71,7 @@ fn keys(address: &Value, path: &str, issues: &mut Vec<Issue>) {
             let advice = "send at most one PAF key and one UPRN";
             issues.push(Issue::at(Code::TooManyValuesSubmitted, path.clone(), advice));
         }
-        if kind == "PAF" && digits != 8 {
+        if kind == "PAF" && digits != PAF_DIGITS {
             issues.push(Issue::at(
                 Code::InvalidValue,
                 path,

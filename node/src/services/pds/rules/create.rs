@@ -3,7 +3,7 @@
 
 use super::super::outcome::{Code, Issue};
 use super::dates::{day, no_such_day};
-use super::draft::{Slot, Touch};
+use super::draft::Slot;
 use super::elements::{self, Item};
 use super::fields::{REGISTERING_AUTHORITY, extension};
 use super::patch::bytes;
@@ -135,8 +135,8 @@ fn judge(draft: &Value, today: Date) -> Vec<Issue> {
     }
     for (list, kind) in LISTS {
         let list_items = items(draft, list);
-        let slots = vec![Slot::added(Touch::Whole); list_items.len()];
-        elements::between(kind, list_items, &slots, list, &mut issues);
+        let slots = vec![Slot::ADDED; list_items.len()];
+        elements::between(kind, list_items, &[], &slots, list, &mut issues);
     }
     // The rules speak of updates; a creation that breaks one is an invalid value.
     for issue in &mut issues {

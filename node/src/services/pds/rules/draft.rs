@@ -41,14 +41,12 @@ pub struct Slot {
 
 impl Slot {
     /// An item that a request to create a patient brings.
-    pub fn added(touch: Touch) -> Slot {
-        Slot {
-            stored: None,
-            touch,
-            named: true,
-            by: 0,
-        }
-    }
+    pub const ADDED: Slot = Slot {
+        stored: None,
+        touch: Touch::Whole,
+        named: true,
+        by: 0,
+    };
 }
 
 /// A record being changed.

@@ -106,13 +106,8 @@ pub fn judge(draft: &Draft, today: Date) -> Vec<Issue> {
             judge_item(item, today, &mut issues);
         }
         if !found.is_empty() {
-            between(
-                field.kind,
-                items(&draft.after, field.name),
-                &draft.slots[at],
-                field.name,
-                &mut issues,
-            );
+            let (now, was) = (items(&draft.after, field.name), items(draft.before, field.name));
+            between(field.kind, now, was, &draft.slots[at], field.name, &mut issues);
         }
     }
     life(draft, today, &mut issues);
@@ -146,15 +141,12 @@ pub fn judge_item(item: &Item, today: Date, issues: &mut Vec<Issue>) {
     }
 }
 
-/// The rules between the items of one list: at most one of each, where that is so. Only an added or changed item can
-/// break them; what is stored twice stays.
-pub fn between(kind: Kind, list: &[Value], slots: &[Slot], field: &str, issues: &mut Vec<Issue>) {
+/// The rules between the items of one list: at most one of each, where that is so. Only an item that was added, or that
+/// became another's double, breaks them; what is stored twice stays.
+pub fn between(kind: Kind, list: &[Value], stored: &[Value], slots: &[Slot], field: &str, issues: &mut Vec<Issue>) {
     if kind == Kind::Practice && list.len() > 1 {
-        issues.push(Issue::at(
-            Code::TooManyValuesSubmitted,
-            field,
-            "keep one general practice, replace the present one",
-        ));
+        let advice = "keep one general practice, replace the present one";
+        issues.push(Issue::at(Code::TooManyValuesSubmitted, field, advice));
     }
     for (index, (value, slot)) in list.iter().zip(slots).enumerate() {
         let only = match kind {
@@ -164,14 +156,16 @@ pub fn between(kind: Kind, list: &[Value], slots: &[Slot], field: &str, issues: 
             Kind::Unknown => extensions::only_one(value),
             _ => None,
         };
-        let Some((member, code, advice)) = only else { continue };
+        let Some((member, code, advice)) = only else {
+            continue;
+        };
         let same = |other: &Value| member.iter().all(|key| other.get(key) == value.get(key));
+        let was_so = slot.stored.and_then(|at| stored.get(at)).is_some_and(same);
         let twice = list
             .iter()
             .enumerate()
             .any(|(other, sibling)| other != index && same(sibling));
-        // An item that was so before is no news; the one that became so is.
-        if twice && (slot.stored.is_none() || slot.touch == Touch::Whole && kind == Kind::Address) {
+        if twice && !was_so {
             issues.push(Issue::at(code, format!("{field}/{index}"), advice));
         }
     }

@@ -154,11 +154,36 @@ fn name(name: &mut Map<String, Value>) {
     }
 }
 
+/// Digits of a PAF key; a shorter one has lost its leading zeroes, as the specification's own example has.
+pub const PAF_DIGITS: usize = 8;
+
 fn address(address: &mut Map<String, Value>) {
     if let Some(Value::Array(lines)) = address.get_mut("line") {
         lines.retain(|line| line.as_str().is_none_or(|line| !line.trim().is_empty()));
         if lines.is_empty() {
             address.remove("line");
+        }
+    }
+    for key in address
+        .get_mut("extension")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let paf = items(key, "extension")
+            .iter()
+            .any(|part| part.pointer("/valueCoding/code") == Some(&Value::from("PAF")));
+        for part in key
+            .get_mut("extension")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(Value::String(digits)) = part.get_mut("valueString") {
+                if paf && (1..PAF_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    *digits = format!("{digits:0>PAF_DIGITS$}");
+                }
+            }
         }
     }
 }

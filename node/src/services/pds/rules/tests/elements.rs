@@ -125,6 +125,12 @@ fn names() {
     assert_eq!(after["name"][3]["period"], json!({"start": "2025-06-01"}));
 }
 
+fn home_with(record: &Value, key: Value) -> Value {
+    let mut home = record["address"][0].clone();
+    home["extension"] = json!([key]);
+    home
+}
+
 #[test]
 fn addresses() {
     let temp = |key: &str, value: Value| {
@@ -168,7 +174,7 @@ fn addresses() {
     };
     add_bad(
         "address",
-        temp("extension", json!([key("PAF", "1234567")])),
+        temp("extension", json!([key("PAF", "123456789")])),
         Code::InvalidValue,
         "extension/0",
     );
@@ -199,6 +205,21 @@ fn addresses() {
         add("/address/-", billing("2026-06-02"))
     ]);
     refused(&jane, again, Mode::Worker, Code::InvalidUpdate, "address/2");
+    let (home, temporary) = (jane["address"][0].clone(), temp("line", json!(["1 Road"])));
+    let mut two = jane.clone();
+    two["address"] = json!([home, temporary]);
+    two["address"][1]["id"] = json!("T456");
+    let became = json!([
+        test("/address/1/id", json!("T456")),
+        replace("/address/1/use", json!("home"))
+    ]);
+    refused(&two, became, Mode::Worker, Code::InvalidUpdate, "address/1");
+    let short = home_with(&jane, key("PAF", "9876543"));
+    let after = passes(&jane, json!([replace("/address/0", short)]));
+    assert_eq!(
+        after.pointer("/address/0/extension/0/extension/1/valueString"),
+        Some(&json!("09876543"))
+    );
     // The legacy work address can be removed, and not changed.
     passes(
         &jane,
