@@ -211,8 +211,13 @@ impl<'a> Draft<'a> {
             ));
         }
         self.permit_value(field, &operation.value, operation)?;
-        if let Some(record) = self.after.as_object_mut() {
-            record.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
+        let list = self
+            .after
+            .as_object_mut()
+            .map(|record| record.entry(field.name).or_insert_with(|| Value::Array(Vec::new())));
+        if !list.is_some_and(|list| list.is_array()) {
+            let advice = "the record holds no list here, so nothing can be added to it";
+            return Err(operation.issue(Code::InvalidUpdate, advice));
         }
         self.run(operation)?;
         let by = operation.at;

@@ -500,3 +500,17 @@ fn at_most_ten_issues_come_back_in_a_stable_order() {
     assert_eq!(issues.len(), 10);
     assert_eq!(worker(json!(operations)), Err(issues));
 }
+
+#[test]
+fn a_malformed_stored_record_is_refused_without_a_panic() {
+    for record in [
+        json!(null),
+        json!([]),
+        json!({"name": {}, "meta": 1}),
+        json!({"name": 1}),
+    ] {
+        let name = json!({"use": "old", "family": "B"});
+        let operations = json!([add("/name/-", name), replace("/name/0/family", json!("C"))]);
+        refused(&record, operations, Mode::Worker, Code::InvalidUpdate, "patches/0");
+    }
+}
