@@ -5,7 +5,7 @@
 //! on newer data: the process ends rather than misread it.
 
 use crate::ledger::{Read, Table, Writer};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of every value of this release.
 pub(super) const VALUE_VERSION: u8 = 1;
@@ -20,12 +20,22 @@ pub(super) fn write<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// The value of such bytes. The ledger has checked them, so anything else is a bug or an older release on newer data.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+    postcard::from_bytes(behind_version(bytes)).expect("the ledger gives back what was written")
+}
+
+/// The first field of a value, borrowed from its bytes; what follows is not looked at.
+pub(super) fn read_first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> T {
+    let first = postcard::take_from_bytes(behind_version(bytes));
+    first.expect("the ledger gives back what was written").0
+}
+
+fn behind_version(bytes: &[u8]) -> &[u8] {
     let (&version, rest) = bytes.split_first().expect("a value has a version byte");
     assert!(
         version == VALUE_VERSION,
         "a value has format {version}, this release reads {VALUE_VERSION}: start the newer release"
     );
-    postcard::from_bytes(rest).expect("the ledger gives back what was written")
+    rest
 }
 
 /// Reads and decodes.

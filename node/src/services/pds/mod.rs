@@ -1,7 +1,7 @@
 //! PDS, the Personal Demographics Service: who a patient is, by NHS number (FHIR R4).
 //!
 //! `command` is what travels in the log, `state` judges it and answers queries, `record` is how a record's JSON is kept
-//! and shown. `FORMAT.md` beside this file lists every table, key, value and command byte for byte.
+//! and shown, `matching` finds a patient by what is known of them. `FORMAT.md` beside this file lists every table, key, value and command byte for byte.
 
 pub mod api;
 pub mod command;

@@ -14,10 +14,10 @@ mod once;
 mod query;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use query::{
-    Found, answered, for_each_record, matched, record, records, scan_index, seen_under, version, versions,
+    Found, answered, for_each_record, matched, record, records, scan_index, seen_under, version, versions, with_card,
 };
 
 use super::Security;

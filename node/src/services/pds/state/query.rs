@@ -63,6 +63,14 @@ pub fn matched(state: &impl Read, number: NhsNumber) -> Option<Matched> {
     values::get(state, MATCHED, &number.key())
 }
 
+/// Calls `each` with what matching compares of a record, without decoding or copying it; `false` when there is none.
+pub fn with_card(state: &impl Read, number: NhsNumber, each: &mut dyn FnMut(&[u8])) -> bool {
+    // The card stands first in `Matched`, as bytes.
+    state.with(MATCHED, &number.key(), &mut |value| {
+        each(values::read_first::<&[u8]>(value));
+    })
+}
+
 /// How many records there are, redacted ones included.
 pub fn records(state: &impl Read) -> u64 {
     values::get(state, COUNTS, COUNT_RECORDS).unwrap_or(0)
