@@ -6,6 +6,7 @@
 pub mod command;
 pub mod record;
 pub mod state;
+pub mod synth;
 
 use serde::{Deserialize, Serialize};
 
