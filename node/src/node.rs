@@ -442,7 +442,9 @@ impl Running {
             tls,
         };
         let heads = (opened.ledger.clone(), config.node.id);
+        let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());
         let admin = Admin {
+            loader,
             config,
             log: opened.log,
             ledger: opened.ledger,

@@ -4,6 +4,7 @@
 //! and shown. `FORMAT.md` beside this file lists every table, key, value and command byte for byte.
 
 pub mod command;
+pub mod load;
 pub mod record;
 pub mod state;
 pub mod synth;
