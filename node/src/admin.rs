@@ -22,12 +22,15 @@
 //! | `POST /admin/verify[?deep=true]` | [`verify::Report`] |
 //! | `POST /admin/audit/verify` | [`audit::ChainReport`] |
 //! | `POST /admin/audit/query`, `…/export` with an [`audit::Search`] | a page of audit entries: [`audit::Page`] |
+//! | `POST /admin/load[?since=MS]` with NDJSON | loads patients: [`load::BatchReport`] |
+//! | `POST /admin/unload` with an [`load::Unload`] | a page of records: NDJSON that ends in a [`load::PageEnd`] |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
 pub mod audit;
 pub mod clients;
 pub mod directory;
 pub mod figures;
+pub mod load;
 pub mod patients;
 pub mod status;
 #[cfg(test)]
@@ -44,6 +47,7 @@ use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::log::{Log, ProposeError};
 use crate::metrics::{Metrics, Sample};
+use crate::services::pds::load::{BATCH_BYTES_MAX, Loader};
 use ::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
@@ -97,6 +101,8 @@ pub struct Admin {
     pub logged_heads: Box<dyn Fn() -> Vec<crate::audit::Head> + Send + Sync>,
     /// The last look at all inboxes.
     pub depths: figures::Depths,
+    /// Bulk load and unload of patients.
+    pub loader: Loader,
 }
 
 /// An answer before it becomes HTTP.
@@ -206,6 +212,8 @@ pub(crate) enum Call {
     Verify,
     AuditVerify,
     AuditSearch(audit::Kind),
+    Load,
+    Unload,
     Clock,
 }
 
@@ -240,8 +248,18 @@ impl Call {
             (&Method::POST, "admin", Some("audit"), Some("verify")) => Some(Call::AuditVerify),
             (&Method::POST, "admin", Some("audit"), Some("query")) => Some(Call::AuditSearch(audit::Kind::Query)),
             (&Method::POST, "admin", Some("audit"), Some("export")) => Some(Call::AuditSearch(audit::Kind::Export)),
+            (&Method::POST, "admin", Some("load"), None) => Some(Call::Load),
+            (&Method::POST, "admin", Some("unload"), None) => Some(Call::Unload),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
+        }
+    }
+
+    /// Largest body it takes, bytes.
+    fn body_bytes_max(&self) -> usize {
+        match self {
+            Call::Load => BATCH_BYTES_MAX,
+            _ => BODY_BYTES_MAX,
         }
     }
 
@@ -265,6 +283,8 @@ impl Call {
             | Call::Verify
             | Call::AuditVerify
             | Call::AuditSearch(_)
+            | Call::Load
+            | Call::Unload
             | Call::Clock => false,
         }
     }
@@ -281,7 +301,8 @@ impl Admin {
     /// Answers one request of the front door's kind. `channel` is which listener it came through.
     pub async fn handle(&self, channel: Channel, request: Request) -> Response {
         let Request { head, body, id, .. } = request;
-        let answer = match body.collect(BODY_BYTES_MAX).await {
+        let bytes_max = Call::of(&head.method, head.uri.path()).map_or(BODY_BYTES_MAX, |call| call.body_bytes_max());
+        let answer = match body.collect(bytes_max).await {
             Ok(body) => {
                 self.answer(
                     channel,
@@ -316,12 +337,12 @@ impl Admin {
         let done = match Call::of(method, path) {
             None => Err(Refused::NoSuchCall),
             Some(call) if channel == Channel::Loopback && !self.sandbox && !call.is_open() => Err(Refused::SocketOnly),
-            Some(call) => self.dispatch(call, query, &body, id).await,
+            Some(call) => self.dispatch(call, query, body, id).await,
         };
         done.unwrap_or_else(|refused| refused.answer())
     }
 
-    async fn dispatch(&self, call: Call, query: &str, body: &[u8], id: RequestId) -> Result<Answer, Refused> {
+    async fn dispatch(&self, call: Call, query: &str, body: Bytes, id: RequestId) -> Result<Answer, Refused> {
         match call {
             Call::Metrics => {
                 let body = self.metrics.render(&self.sample().await);
@@ -337,15 +358,15 @@ impl Admin {
             Call::Status => Ok(Answer::ok(&self.status().await)),
             Call::Mailboxes => self.mailboxes(query),
             Call::Mailbox(mailbox) => self.mailbox(&mailbox),
-            Call::PutMailbox(mailbox) => self.put_mailbox(&mailbox, body, id).await,
+            Call::PutMailbox(mailbox) => self.put_mailbox(&mailbox, &body, id).await,
             Call::Workflows => Ok(self.workflows()),
-            Call::PutWorkflow(workflow) => self.put_workflow(&workflow, body, id).await,
             Call::Clients => self.clients(query),
             Call::Client(client) => self.client(&client),
-            Call::PutClient(client) => self.put_client(&client, body, id).await,
-            Call::PatientHistory => self.patient_history(body, id).await,
-            Call::PatientShow => self.patient_show(body, id).await,
-            Call::PatientMark => self.patient_mark(body, id).await,
+            Call::PutClient(client) => self.put_client(&client, &body, id).await,
+            Call::PatientHistory => self.patient_history(&body, id).await,
+            Call::PatientShow => self.patient_show(&body, id).await,
+            Call::PatientMark => self.patient_mark(&body, id).await,
+            Call::PutWorkflow(workflow) => self.put_workflow(&workflow, &body, id).await,
             Call::Trace(what) => self.trace(&what, id).await,
             Call::Verify => {
                 let deep = query_value(query, "deep").is_some_and(|v| v == "true");
@@ -353,8 +374,10 @@ impl Admin {
                 Ok(Answer::ok(&verify::verify(&self.store(), deep).await))
             }
             Call::AuditVerify => self.audit_verify(id).await,
-            Call::AuditSearch(kind) => self.audit_search(kind, directory::parse(body)?, id).await,
-            Call::Clock => self.move_clock(body, id).await,
+            Call::AuditSearch(kind) => self.audit_search(kind, directory::parse(&body)?, id).await,
+            Call::Load => self.load(query, body, id).await,
+            Call::Unload => self.unload(&body, id).await,
+            Call::Clock => self.move_clock(&body, id).await,
         }
     }
 

@@ -524,7 +524,9 @@ impl Running {
             tokens,
         };
         let heads = (opened.ledger.clone(), config.node.id);
+        let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());
         let admin = Admin {
+            loader,
             config,
             log: opened.log,
             ledger: opened.ledger,

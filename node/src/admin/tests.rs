@@ -51,6 +51,9 @@ fn every_call_of_the_table_is_told_and_nothing_else() {
             Some(Call::AuditSearch(audit::Kind::Export)),
         ),
         (&get, "/admin/audit/query", None),
+        (&Method::POST, "/admin/load", Some(Call::Load)),
+        (&Method::POST, "/admin/unload", Some(Call::Unload)),
+        (&get, "/admin/unload", None),
         (&Method::POST, "/admin/clock", Some(Call::Clock)),
         (&get, "/admin/clock", None),
         (&Method::POST, "/metrics", None),
@@ -82,6 +85,8 @@ fn over_loopback_only_metrics_and_health_are_open() {
         Call::Verify,
         Call::AuditVerify,
         Call::AuditSearch(audit::Kind::Export),
+        Call::Load,
+        Call::Unload,
         Call::Clock,
     ] {
         assert!(!call.is_open(), "{call:?}");

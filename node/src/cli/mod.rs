@@ -10,9 +10,12 @@ mod clients;
 mod directory;
 mod doctor;
 mod event;
+mod export;
+mod import;
 mod patient;
 mod sandbox;
 mod status;
+mod synth;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -114,6 +117,27 @@ enum Command {
                             vertebra audit export --output audit.ndjson"
     )]
     Audit(audit::AuditCommand),
+    /// Load files into the running node, and prove that nothing was lost
+    #[command(
+        after_help = "Examples:\n  vertebra import --kind patients people.ndjson.zst --state people.state --rejects people.rejects\n  \
+                            vertebra synth patients --count 1000 | vertebra import --kind patients - --sandbox ./box\n\n\
+                            A run that was broken off goes on from its state file. The same records again change nothing.\n\n\
+                            Exit codes: 0 all loaded or there already, 1 some lines rejected, 2 failed"
+    )]
+    Import(import::Args),
+    /// Take every record out of the running node, restricted ones whole
+    #[command(
+        after_help = "Examples:\n  vertebra export --kind patients --output people.ndjson\n  \
+                            vertebra export --kind patients | zstd > people.ndjson.zst\n\n\
+                            Every page is an entry of the audit chain."
+    )]
+    Export(export::Args),
+    /// Synthetic people: the same seed gives the same people
+    #[command(
+        subcommand,
+        after_help = "Example:\n  vertebra synth patients --count 10000 --seed 7 --output people.ndjson"
+    )]
+    Synth(synth::SynthCommand),
     /// Completions for a shell, on standard output
     #[command(
         after_help = "Examples:\n  vertebra completions bash > /etc/bash_completion.d/vertebra\n  \
@@ -214,6 +238,9 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Patient(command) => patient::run(command),
         Command::Trace(args) => trace::run(&args),
         Command::Audit(command) => audit::run(&command),
+        Command::Import(args) => Ok(import::run(&args)),
+        Command::Export(args) => export::run(&args),
+        Command::Synth(command) => synth::run(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             let shell = match shell {

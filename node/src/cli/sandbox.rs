@@ -5,12 +5,14 @@ mod tokens;
 pub(super) use tokens::SandboxTokens;
 
 use super::certificates::{self, CertificateError};
-use super::client::Door;
+use super::client::{Door, PATIENCE, refusal};
 use super::directory::{mailbox, put_mailbox, put_workflow, workflows};
 use super::{CliError, print};
 use crate::admin::directory::{MailboxChange, WorkflowChange};
 use crate::config::{Config, LogLevel};
 use crate::node::{self, Started};
+use crate::services::pds::load::BATCH_LINES_MAX;
+use crate::services::pds::synth::{People, WELL_KNOWN};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -95,13 +97,17 @@ pub(super) struct SandboxMailbox {
 /// The part on demographics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SandboxPds {
-    /// Synthetic people.
+    /// The specification's example patients, then synthetic people.
     pub(super) nhs_numbers: Vec<String>,
 }
 
 const FILE: &str = "sandbox.json";
 const SHARED_KEY: &str = "TestKey";
 const PASSWORD: &str = "password";
+/// Synthetic people, beside the specification's example patients.
+const PEOPLE: u64 = 500;
+/// Which people: always the same.
+const PEOPLE_SEED: u64 = 1;
 /// Identifier and ODS code of each seeded mailbox.
 const MAILBOXES: [(&str, &str); 3] = [("X26ABC1", "X26"), ("X26ABC2", "X26"), ("X26ABC3", "X27")];
 /// Identifier, senders and receivers of each seeded workflow.
@@ -136,8 +142,10 @@ impl Sandbox {
                 shared_key: SHARED_KEY.to_owned(),
                 mailboxes: mailboxes.collect(),
             },
-            pds: SandboxPds::default(),
             tokens,
+            pds: SandboxPds {
+                nhs_numbers: nhs_numbers(),
+            },
         }
     }
 
@@ -284,8 +292,9 @@ fn fill(folder: &Path, started: Started) -> Result<Sandbox, CliError> {
     Ok(sandbox)
 }
 
-/// Adds mailboxes and workflows that are not there yet; what a user changed stays.
+/// Adds people, mailboxes and workflows that are not there yet; what a user changed stays.
 fn seed(door: &Door) -> Result<(), CliError> {
+    seed_people(door)?;
     for (id, ods) in MAILBOXES {
         if mailbox(door, id)?.is_none() {
             let change = MailboxChange {
@@ -315,6 +324,36 @@ fn seed(door: &Door) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// The numbers of everybody that [`seed_people`] loads.
+fn nhs_numbers() -> Vec<String> {
+    let people = People::new(PEOPLE_SEED);
+    let well_known = WELL_KNOWN.lines().filter_map(|line| {
+        let resource: serde_json::Value = serde_json::from_str(line).ok()?;
+        let patient = resource["resourceType"] == "Patient";
+        resource["id"].as_str().filter(|_| patient).map(str::to_owned)
+    });
+    well_known
+        .chain((0..PEOPLE).map(|index| people.number(index).to_string()))
+        .collect()
+}
+
+/// Loads the people that are not there yet. A record that is there stays as it is: the load refuses to touch it.
+fn seed_people(door: &Door) -> Result<(), CliError> {
+    let people = People::new(PEOPLE_SEED);
+    let mut lines = WELL_KNOWN.as_bytes().to_vec();
+    for index in 0..PEOPLE {
+        people.write(index, &mut lines);
+    }
+    assert!(
+        memchr::memchr_iter(b'\n', &lines).count() <= BATCH_LINES_MAX,
+        "one batch holds them"
+    );
+    match door.ask("POST", "/admin/load", &lines, PATIENCE)? {
+        (200, _) => Ok(()),
+        (status, answer) => Err(CliError::Refused(refusal(status, &answer))),
+    }
 }
 
 /// A word for the shell, quoted when it needs to be.

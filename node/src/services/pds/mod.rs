@@ -5,13 +5,18 @@
 
 pub mod api;
 pub mod command;
+<<<<<<< HEAD
 pub mod matching;
 pub mod office;
 pub mod outcome;
+=======
+pub mod load;
+>>>>>>> synth
 pub mod record;
 pub mod records;
 pub mod rules;
 pub mod state;
+pub mod synth;
 
 use serde::{Deserialize, Serialize};
 

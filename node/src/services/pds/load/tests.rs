@@ -1,0 +1,123 @@
+use super::prepare::{Prepared, prepare};
+use super::*;
+use serde_json::json;
+
+fn refused(line: &str) -> (&'static str, String) {
+    match prepare(line.as_bytes()) {
+        Ok(_) => panic!("it was taken: {line}"),
+        Err(issue) => (issue.code, issue.reason),
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_meant_is_refused_by_naming_the_element() {
+    let patient = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = json!({
+            "resourceType": "Patient", "id": "9000000009",
+            "meta": {"security": [{"code": "U"}]}, "name": [{"family": "Planted"}],
+        });
+        change(&mut value);
+        refused(&value.to_string())
+    };
+    for ((code, reason), expected) in [
+        (refused(""), ("not_json", "column")),
+        (refused("{\"Planted"), ("not_json", "column")),
+        (refused("[1]"), ("not_json", "object")),
+        (refused("{}"), ("resource_type", "resourceType")),
+        (
+            refused(r#"{"resourceType":"Planted"}"#),
+            ("resource_type", "resourceType"),
+        ),
+        (patient(&|p| p["id"] = json!("9000000008")), ("nhs_number", "id")),
+        (patient(&|p| p["id"] = json!(9_000_000_009_u64)), ("nhs_number", "id")),
+        (patient(&|p| p["id"] = json!(null)), ("nhs_number", "id")),
+        (patient(&|p| p["meta"] = json!({})), ("security", "meta.security")),
+        (
+            patient(&|p| p["meta"] = json!({"security": []})),
+            ("security", "meta.security"),
+        ),
+        (
+            patient(&|p| p["meta"]["security"][0]["code"] = json!("Planted")),
+            ("security", "meta.security.code"),
+        ),
+        (
+            patient(&|p| p["meta"]["security"] = json!([{"code": "U"}, {"code": "R"}])),
+            ("security", "more than one"),
+        ),
+        (
+            patient(&|p| {
+                p["link"] = json!([{"type": "replaced-by", "other": {"identifier": {"value": "9000000017"}}}])
+            }),
+            ("link", "REDACTED"),
+        ),
+        (
+            patient(&|p| {
+                p["meta"]["security"][0]["code"] = json!("REDACTED");
+                p["link"] = json!([{"type": "replaced-by", "other": {"identifier": {"value": "9000000009"}}}]);
+            }),
+            ("link", "itself"),
+        ),
+        (
+            patient(&|p| p["name"][0]["family"] = json!("Planted".repeat(10_000))),
+            ("too_large", "bytes"),
+        ),
+        (
+            refused(r#"{"resourceType":"RelatedPerson"}"#),
+            ("nhs_number", "patient.identifier.value"),
+        ),
+        (
+            refused(r#"{"resourceType":"RelatedPerson","patient":{"reference":"Patient/Planted"}}"#),
+            ("nhs_number", "patient.reference"),
+        ),
+        (
+            refused(r#"{"resourceType":"Coverage","subscriber":{}}"#),
+            ("nhs_number", "subscriber"),
+        ),
+    ] {
+        assert_eq!(code, expected.0, "{reason}");
+        assert!(reason.contains(expected.1), "{reason}");
+        assert!(!reason.contains("Planted") && !reason.contains("900000"), "{reason}");
+    }
+}
+
+#[test]
+fn whose_a_line_is_follows_from_identifier_or_reference() {
+    for line in [
+        r#"{"resourceType":"RelatedPerson","id":"x","patient":{"identifier":{"value":"9000000009"}}}"#,
+        r#"{"resourceType":"RelatedPerson","id":"x","patient":{"reference":"https://example.com/R4/Patient/9000000009"}}"#,
+        r#"{"resourceType":"Coverage","id":"x","subscriber":{"identifier":{"value":"9000000009"}}}"#,
+    ] {
+        match prepare(line.as_bytes()) {
+            Ok(Prepared::Attached(attached)) => {
+                assert_eq!(attached.number.to_string(), "9000000009");
+                assert_eq!(attached.id, "x");
+            }
+            Ok(Prepared::Patient { .. }) | Err(_) => panic!("{line}"),
+        }
+    }
+}
+
+#[test]
+fn every_synthetic_and_well_known_line_can_be_loaded() {
+    let people = super::super::synth::People::new(11);
+    let mut lines = super::super::synth::WELL_KNOWN.as_bytes().to_vec();
+    for index in 0..2_000 {
+        people.write(index, &mut lines);
+    }
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if let Err(issue) = prepare(line) {
+            panic!("{issue:?}: {}", String::from_utf8_lossy(line));
+        }
+    }
+}
+
+#[test]
+fn a_hidden_or_void_record_is_found_less() {
+    let patient =
+        json!({"name": [{"family": "Smith"}], "birthDate": "2010-10-22", "address": [{"postalCode": "LS1 6AE"}]});
+    let count = |security| found_by(&patient, security).1.len();
+    assert_eq!(count(super::super::Security::Unrestricted), 3);
+    assert_eq!(count(super::super::Security::Restricted), 2);
+    assert_eq!(count(super::super::Security::VeryRestricted), 0);
+    assert_eq!(count(super::super::Security::Redacted), 0);
+}
