@@ -15,4 +15,5 @@ pub mod node;
 pub mod process;
 pub mod python;
 pub mod site;
+pub mod tokens;
 pub mod wire;

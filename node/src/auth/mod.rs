@@ -7,6 +7,9 @@
 //! they find; a token that was judged good once is never judged good again while its timestamp is valid.
 
 pub mod certificate;
+#[cfg(test)]
+#[path = "forged_tests.rs"]
+pub(crate) mod forged;
 pub mod jwks;
 pub mod jws;
 pub mod nhsmesh;
