@@ -4,9 +4,9 @@ use super::directory::parse;
 use super::{Admin, Answer, Refused};
 use crate::base::{NhsNumber, RequestId};
 use crate::log::ProposeError;
-use crate::services::pds::api::today;
 use crate::services::pds::office::{Mark, MarkError, NhsNumberText};
 use crate::services::pds::records::{Numbered, Records, RecordsError};
+use crate::services::pds::today;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ impl Admin {
         let marking: Marking = parse(body)?;
         let number = marking.number.0;
         let records = self.records();
-        let marked = records.mark(number, marking.mark, today(&self.clock)).await;
+        let marked = records.mark(number, marking.mark, today(self.clock.now())).await;
         let stored = self.told(id, "admin.patient.mark", number, marked).await?;
         let version = records
             .exactly(number, Some(stored.version))

@@ -1,24 +1,29 @@
 //! PDS, the Personal Demographics Service: who a patient is, by NHS number (FHIR R4).
 //!
 //! `command` is what travels in the log, `state` judges it and answers queries, `record` is how a record's JSON is kept
-//! and shown, `matching` finds a patient by what is known of them. `FORMAT.md` beside this file lists every table, key, value and command byte for byte.
+//! and shown, `rules` what it may say, `matching` finds a patient by what is known of them, `load` brings many. `FORMAT.md`
+//! beside this file lists every table, key, value and command byte for byte.
 
 pub mod api;
 pub mod command;
-<<<<<<< HEAD
+pub mod load;
 pub mod matching;
 pub mod office;
 pub mod outcome;
-=======
-pub mod load;
->>>>>>> synth
 pub mod record;
 pub mod records;
 pub mod rules;
 pub mod state;
 pub mod synth;
 
+use crate::base::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// The day by which dates are judged: in the United Kingdom, where the clocks are never more than an hour ahead of UTC.
+pub fn today(now: Timestamp) -> jiff::civil::Date {
+    let ahead = now.plus_ms(3600 * 1000).calendar();
+    ahead.to_zoned(jiff::tz::TimeZone::UTC).date()
+}
 
 /// How far a record may be shown; `meta.security` of the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -18,6 +18,10 @@ pub enum Code {
     InvalidResourceId,
     /// 400: no NHS number, or no search parameters at all.
     UnsupportedService,
+    /// 404: nothing is at this path.
+    UnknownPath,
+    /// 405: not by this method.
+    MethodNotAllowed,
     /// 400: a header, a parameter or an element is missing.
     MissingValue,
     /// 400: a header, a parameter or an element has a value of the wrong form.
@@ -74,6 +78,8 @@ impl Code {
         match self {
             Code::InvalidResourceId => (400, "value", "INVALID_RESOURCE_ID", "Resource Id is invalid"),
             Code::UnsupportedService => (400, "not-supported", "UNSUPPORTED_SERVICE", "Unsupported Service"),
+            Code::UnknownPath => (404, "not-supported", "UNSUPPORTED_SERVICE", "Unsupported Service"),
+            Code::MethodNotAllowed => (405, "not-supported", "UNSUPPORTED_SERVICE", "Unsupported Service"),
             Code::MissingValue => (400, "required", "MISSING_VALUE", "Required value is missing"),
             Code::InvalidValue => (400, "value", "INVALID_VALUE", "Provided value is invalid"),
             Code::InvalidValueForbidden => (403, "forbidden", "INVALID_VALUE", "Provided value is invalid"),

@@ -24,12 +24,13 @@ use crate::audit::{Audit, Entry};
 use crate::auth::Caller;
 use crate::auth::rate::Rates;
 use crate::auth::token::Tokens;
-use crate::base::{Clock, NhsNumber, RequestId, Timestamp};
+use crate::base::{Clock, NhsNumber, RequestId};
 use crate::http::{Request, RequestBody, Response, Route as RouteLabel};
 use crate::log::ProposeError;
 use crate::services::identity::access::{Denied, Gate};
 use crate::services::pds::outcome::{Code, Issue};
 use crate::services::pds::records::Records;
+use crate::services::pds::today;
 use ::http::{HeaderName, HeaderValue};
 use access::Access;
 use asked::{Asked, Headers, Mirrored};
@@ -247,7 +248,7 @@ impl Pds {
     }
 
     fn today(&self) -> jiff::civil::Date {
-        today(&self.clock)
+        today(self.clock.now())
     }
 
     /// Answers a caller who was not admitted; a known one is put on the record.
@@ -293,12 +294,6 @@ impl Pds {
             Issue::new(Code::ServiceUnavailable, what).into()
         })
     }
-}
-
-/// The day by which dates are judged: in the United Kingdom, where the clocks are never more than an hour ahead.
-pub fn today(clock: &Clock) -> jiff::civil::Date {
-    let ahead: Timestamp = clock.now().plus_ms(3600 * 1000);
-    ahead.calendar().to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
 /// The client's own identifier, for the audit; only in the form it must have.

@@ -11,7 +11,7 @@ mod tally;
 mod tests;
 mod unload;
 
-pub use prepare::{Issue, found_by, validate};
+pub use prepare::Issue;
 pub use tally::{DigestSum, Kind, Tallies, Tally};
 pub use unload::{UnloadError, Unloaded};
 
@@ -137,6 +137,7 @@ impl Loader {
     /// Parses all lines away from the threads that serve.
     async fn prepare(&self, batch: Bytes) -> Result<Vec<Result<Prepared, Issue>>, ProposeError> {
         let _turn = self.parsing.acquire().await.map_err(|_| ProposeError::Closing)?;
+        let today = super::today(self.log.time());
         let mut prepared = Vec::new();
         let mut at = 0;
         while at < batch.len() {
@@ -147,7 +148,7 @@ impl Loader {
                 while done.len() < SLICE_LINES && taken < rest.len() {
                     let line = &rest[taken..];
                     let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-                    done.push(prepare(&line[..end]));
+                    done.push(prepare(&line[..end], today));
                     taken = rest.len().min(taken + end + 1);
                 }
                 (done, taken)

@@ -3,12 +3,14 @@
 //! What is wrong with a line is said by naming the element, never by its value.
 
 use super::super::Security;
-use super::super::command::{Command, INDEX_KEYS_MAX, INDEX_TEXT_BYTES_MAX, Index, IndexKey, PutPatient};
-use super::super::record;
+use super::super::command::{Command, PutPatient};
+use super::super::matching::Card;
+use super::super::{record, rules};
 use super::tally::Kind;
 use crate::base::limits::COMMAND_BYTES_MAX;
 use crate::base::{Digest, NhsNumber};
 use bytes::Bytes;
+use jiff::civil::Date;
 use serde_json::Value;
 
 /// Why a line was not taken.
@@ -49,52 +51,17 @@ pub(super) struct Attached {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Whether a resource may be loaded: its type, its number, its security. The one place where loads are validated.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn validate(resource: &Value) -> Result<(), Issue> {
-    match kind(resource)? {
-        Kind::Patient => {
-            number_at(resource, "/id", "id")?;
-            security(resource)?;
-            Ok(())
-        }
-        Kind::RelatedPerson | Kind::Coverage => Ok(()),
-    }
-}
-
-/// What matching keeps of a patient: its card, and the keys by which it is found. The one place where loads are indexed.
-pub fn found_by(patient: &Value, security: Security) -> (Vec<u8>, Vec<IndexKey>) {
-    let mut keys = Vec::new();
-    let mut key = |index: Index, text: String| {
-        let mut text = text.into_bytes();
-        text.truncate(INDEX_TEXT_BYTES_MAX);
-        if !text.is_empty() {
-            keys.push(IndexKey { index, text, flags: 0 });
-        }
+/// Whether a resource has the profile's structure; values that may only be read are taken, records are full of them.
+fn structure(kind: Kind, resource: &Value, today: Date) -> Result<(), Issue> {
+    let judged = match kind {
+        Kind::Patient => rules::patient(resource),
+        Kind::RelatedPerson => rules::related_person(resource),
+        Kind::Coverage => rules::coverage(resource, today).map(drop),
     };
-    let birth = patient["birthDate"].as_str().unwrap_or("");
-    let found = match security {
-        Security::Unrestricted | Security::Restricted => true,
-        Security::VeryRestricted | Security::Redacted => false,
-    };
-    if found {
-        for name in list(patient, "name") {
-            let family = name["family"].as_str().unwrap_or("").to_lowercase();
-            key(Index::Birth, format!("{birth} {family}"));
-            key(Index::Family, format!("{family} {birth}"));
-        }
-    }
-    if security.is_open() {
-        for address in list(patient, "address") {
-            key(Index::Postcode, address["postalCode"].as_str().unwrap_or("").to_owned());
-        }
-    }
-    keys.sort();
-    keys.dedup();
-    keys.truncate(INDEX_KEYS_MAX);
-    (Vec::new(), keys)
+    judged.map_err(|issues| match issues.into_iter().next() {
+        Some(first) => issue(first.code.text(), first.diagnostics),
+        None => issue("structure", "the resource is not of the profile's structure"),
+    })
 }
 
 fn list<'a>(resource: &'a Value, element: &str) -> impl Iterator<Item = &'a Value> {
@@ -179,7 +146,7 @@ fn successor(patient: &Value, number: NhsNumber, security: Security) -> Result<O
 }
 
 /// Parses and checks one line.
-pub(super) fn prepare(line: &[u8]) -> Result<Prepared, Issue> {
+pub(super) fn prepare(line: &[u8], today: Date) -> Result<Prepared, Issue> {
     let resource: Value = serde_json::from_slice(line).map_err(|cause| {
         issue(
             "not_json",
@@ -189,12 +156,11 @@ pub(super) fn prepare(line: &[u8]) -> Result<Prepared, Issue> {
     if !resource.is_object() {
         return Err(issue("not_json", "the line is not a JSON object"));
     }
-    validate(&resource)?;
     let kind = kind(&resource)?;
     let number = whose(&resource, kind)?;
     match kind {
-        Kind::Patient => patient(number, &resource),
-        Kind::RelatedPerson | Kind::Coverage => attached(kind, number, &resource),
+        Kind::Patient => patient(number, &resource, today),
+        Kind::RelatedPerson | Kind::Coverage => attached(kind, number, &resource, today),
     }
 }
 
@@ -205,14 +171,15 @@ fn too_large(what: &str, bytes: usize, bytes_max: usize) -> Issue {
     )
 }
 
-fn patient(number: NhsNumber, resource: &Value) -> Result<Prepared, Issue> {
+fn patient(number: NhsNumber, resource: &Value, today: Date) -> Result<Prepared, Issue> {
     let security = security(resource)?;
     let superseded_by = successor(resource, number, security)?;
     let kept = record::keep(number, security, superseded_by, resource);
     if kept.bytes.len() > record::PATIENT_BYTES_MAX {
         return Err(too_large("the patient", kept.bytes.len(), record::PATIENT_BYTES_MAX));
     }
-    let (card, keys) = found_by(resource, security);
+    structure(Kind::Patient, resource, today)?;
+    let card = Card::of(resource, security, today);
     let put = Command::PutPatient(Box::new(PutPatient {
         number,
         follows: 0,
@@ -222,8 +189,8 @@ fn patient(number: NhsNumber, resource: &Value) -> Result<Prepared, Issue> {
         digest: kept.digest,
         open_bytes: kept.open_bytes(),
         place_bytes: kept.place_bytes,
-        card,
-        keys,
+        card: card.encode(),
+        keys: card.keys(),
         guard: None,
     }));
     let command = put.encode(&kept.bytes);
@@ -237,11 +204,12 @@ fn patient(number: NhsNumber, resource: &Value) -> Result<Prepared, Issue> {
     })
 }
 
-fn attached(kind: Kind, number: NhsNumber, resource: &Value) -> Result<Prepared, Issue> {
+fn attached(kind: Kind, number: NhsNumber, resource: &Value, today: Date) -> Result<Prepared, Issue> {
     let bytes = serde_json::to_vec(resource).expect("JSON serialises into memory");
     if bytes.len() > record::PATIENT_BYTES_MAX {
         return Err(too_large("the resource", bytes.len(), record::PATIENT_BYTES_MAX));
     }
+    structure(kind, resource, today)?;
     Ok(Prepared::Attached(Attached {
         kind,
         number,
