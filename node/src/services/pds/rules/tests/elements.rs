@@ -364,6 +364,27 @@ fn telecoms_and_emergency_contacts() {
 }
 
 #[test]
+fn bounds_are_where_the_specification_puts_them() {
+    let jane = jane();
+    let email = |characters: usize| {
+        let value = format!("{}@example.com", "j".repeat(characters - 12));
+        json!([add(
+            "/telecom/-",
+            json!({"system": "email", "use": "work", "value": value})
+        )])
+    };
+    passes(&jane, email(89));
+    refused(&jane, email(90), Mode::Worker, Code::InvalidValue, "telecom/3/value");
+    let seven = json!({"system": "email", "use": "work", "value": "a@b.com"});
+    passes(&jane, json!([add("/telecom/-", seven)]));
+    let one_day = json!({"start": "2025-06-01", "end": "2025-06-01"});
+    let name = json!({"use": "old", "family": "B", "period": one_day});
+    passes(&jane, json!([add("/name/-", name)]));
+    let long = json!({"use": "old", "family": "é".repeat(35), "given": ["A", "B", "C", "D", "E"]});
+    passes(&jane, json!([add("/name/-", long)]));
+}
+
+#[test]
 fn single_values() {
     let jane = jane();
     let cases = [
@@ -716,6 +737,10 @@ fn what_a_record_holds_beyond_the_profile_may_be_sent_back() {
             replace("/name/1/family", json!("Janes"))
         ]),
     );
+    sent["pets"] = json!("Rex");
+    let more = json!([replace("/name/1", sent.clone())]);
+    refused(&record, more, Mode::Worker, Code::AdditionalProperties, "name/1");
+    sent.as_object_mut().expect("a name").remove("pets");
     sent["text"] = json!("Somebody");
     refused(
         &record,
