@@ -53,10 +53,8 @@ fn every_command() -> Vec<(Command, &'static [u8], String)> {
             Command::PutPatient(Box::new(put())),
             b"tail",
             format!(
-                "0300898ab4c32100{once_hex}0100{digest}03010c706c616e7465642063617264010100{planted}050100{planted}{seen}7461696c"
-            )
-            .replace("010100075", "0101075")
-            .replace("050100075", "05010100075"),
+                "0300898ab4c32100{once_hex}0100{digest}03010c706c616e74656420636172640101{planted}05010100{planted}{seen}7461696c"
+            ),
         ),
         (
             Command::PutPatient(Box::new(change)),
@@ -145,7 +143,7 @@ fn the_debug_form_shows_nothing_personal() {
 #[test]
 fn a_guard_shows_nothing_personal() {
     let shown = format!("{:?}", put().guard);
-    assert!(!shown.contains("80, 76"), "{shown}");
+    assert_eq!(shown, "Some(Guard(1 prefixes))");
 }
 
 #[test]
