@@ -187,7 +187,7 @@ fn the_planner_finds_exactly_what_comparing_everybody_finds() {
             let nine = rng.random_range(0..40);
             put(&mut world, &anybody(&mut rng, nine));
         }
-        for _ in 0..500 {
+        for _ in 0..900 {
             let query = any_search(&mut rng);
             let Ok(asked) = Search::parse(&pairs(&query), Mode::Worker) else {
                 continue;
