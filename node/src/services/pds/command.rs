@@ -64,13 +64,19 @@ pub struct Once {
     pub content: [u8; 16],
 }
 
-/// What must still be as the proposer saw it: the keys under these prefixes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What must still be as the proposer saw it: the keys under these prefixes. Its `Debug` shows how many they are.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
     /// Where the proposer looked.
     pub prefixes: Vec<(Index, Vec<u8>)>,
     /// [`state::seen_under`](super::state::seen_under) of them.
     pub seen: [u8; 16],
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guard({} prefixes)", self.prefixes.len())
+    }
 }
 
 /// A new version of a patient's own part of the record.

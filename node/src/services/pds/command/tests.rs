@@ -53,15 +53,13 @@ fn every_command() -> Vec<(Command, &'static [u8], String)> {
             Command::PutPatient(Box::new(put())),
             b"tail",
             format!(
-                "0300898ab4c32100{once_hex}0100{digest}03010c706c616e7465642063617264010100{planted}050100{planted}{seen}7461696c"
-            )
-            .replace("010100075", "0101075")
-            .replace("050100075", "05010100075"),
+                "030089b4c4c32100{once_hex}0100{digest}03010c706c616e74656420636172640101{planted}05010100{planted}{seen}7461696c"
+            ),
         ),
         (
             Command::PutPatient(Box::new(change)),
             b"tail",
-            format!("0300898ab4c321ac02000301898ab4c321{digest}03010c706c616e746564206361726400007461696c"),
+            format!("030089b4c4c321ac0200030189b4c4c321{digest}03010c706c616e746564206361726400007461696c"),
         ),
         (
             Command::PutRelated {
@@ -70,7 +68,7 @@ fn every_command() -> Vec<(Command, &'static [u8], String)> {
                 digest: Digest([3; 32]),
             },
             b"[]",
-            format!("0301898ab4c32102{digest}5b5d"),
+            format!("030189b4c4c32102{digest}5b5d"),
         ),
         (
             Command::PutCoverage {
@@ -81,7 +79,7 @@ fn every_command() -> Vec<(Command, &'static [u8], String)> {
                 digest: Digest([3; 32]),
             },
             b"{}",
-            format!("0302898ab4c32102{once_hex}02{digest}7b7d"),
+            format!("030289b4c4c32102{once_hex}02{digest}7b7d"),
         ),
     ]
 }
@@ -97,7 +95,7 @@ fn every_outcome() -> Vec<(Outcome, String)> {
         digest: Digest([3; 32]),
     };
     vec![
-        (stored, "0300898ab4c3210280c48299a03401".into()),
+        (stored, "030089b4c4c3210280c48299a03401".into()),
         (
             Outcome::Refused(Refusal::VersionMismatch { version: 300 }),
             "030100ac02".into(),
@@ -145,7 +143,7 @@ fn the_debug_form_shows_nothing_personal() {
 #[test]
 fn a_guard_shows_nothing_personal() {
     let shown = format!("{:?}", put().guard);
-    assert!(!shown.contains("80, 76"), "{shown}");
+    assert_eq!(shown, "Some(Guard(1 prefixes))");
 }
 
 #[test]
