@@ -57,6 +57,12 @@ fn every_documented_call_parses() {
         "vertebra workflow list",
         "vertebra workflow show W",
         "vertebra trace 20261122150405123456_00002A",
+        "vertebra synth patients --count 10 --seed 7 --output people.ndjson",
+        "vertebra synth patients --count 10 --from 100 --as-of 2025-01-31 --well-known",
+        "vertebra import --kind patients a.ndjson.gz b.zst --state s --rejects r --rate 500 --json",
+        "vertebra import --kind patients - --rejects r --rejects-with-lines --sandbox box",
+        "vertebra export --kind patients",
+        "vertebra export --kind patients --output - --socket /run/v.sock",
         "vertebra completions bash",
     ] {
         if let Err(error) = parse(line) {
@@ -78,6 +84,15 @@ fn wrong_calls_exit_with_2() {
         "vertebra mailbox token X --shared-key-file k",
         "vertebra mailbox add X --password secret",
         "vertebra completions tcsh",
+        "vertebra synth patients",
+        "vertebra synth patients --count 0",
+        "vertebra synth patients --count 90000000",
+        "vertebra synth patients --count 1 --as-of 2025-02-30",
+        "vertebra import people.ndjson",
+        "vertebra import --kind patients",
+        "vertebra import --kind bodies f",
+        "vertebra import --kind patients f --rejects-with-lines",
+        "vertebra import --kind patients f --rate 0",
         "vertebra join",
     ] {
         let error = parse(line).expect_err(line);
@@ -359,6 +374,7 @@ fn status() -> Status {
         waiting: 1_200,
         oldest_seconds: 3_900,
         audit_entries: 9_876,
+        patients: 507,
     }
 }
 
