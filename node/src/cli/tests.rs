@@ -388,7 +388,7 @@ fn status_is_a_table_with_the_reasons_above_it() {
         "850 µs (mean 1.2 ms)",
         "1.5 GiB of 100.0 GiB",
         "364 days",
-        "3 mailboxes, 1,200 messages waiting, the oldest for 1 h 5 min; 9,876 audit entries",
+        "3 mailboxes, 1,200 messages waiting, the oldest for 1 h 5 min; 507 patients; 9,876 audit entries",
     ] {
         assert!(text.contains(want), "{want} in\n{text}");
     }
