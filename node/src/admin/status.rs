@@ -39,6 +39,9 @@ pub struct Status {
     pub oldest_seconds: u64,
     /// Entries in the audit chain.
     pub audit_entries: u64,
+    /// Patients' records, void ones included.
+    #[serde(default)]
+    pub patients: u64,
 }
 
 /// One member.
@@ -251,6 +254,7 @@ impl Admin {
             waiting: depths.waiting,
             oldest_seconds: depths.oldest.map_or(0, |at| now.since_ms(at) / 1_000),
             audit_entries: self.audit.head().sequence,
+            patients: crate::services::pds::state::records(&self.ledger),
         }
     }
 }

@@ -143,9 +143,10 @@ pub(super) fn render(status: &Status) -> String {
         format!(", the oldest for {}", span(status.oldest_seconds))
     };
     text.push_str(&format!(
-        "\n{} mailboxes, {} messages waiting{oldest}; {} audit entries\n",
+        "\n{} mailboxes, {} messages waiting{oldest}; {} patients; {} audit entries\n",
         grouped(status.mailboxes),
         grouped(status.waiting),
+        grouped(status.patients),
         grouped(status.audit_entries)
     ));
     text

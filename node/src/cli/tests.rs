@@ -62,6 +62,12 @@ fn every_documented_call_parses() {
         "vertebra client show a",
         "vertebra client disable a --sandbox box",
         "vertebra trace 20261122150405123456_00002A",
+        "vertebra synth patients --count 10 --seed 7 --output people.ndjson",
+        "vertebra synth patients --count 10 --from 100 --as-of 2025-01-31 --well-known",
+        "vertebra import --kind patients a.ndjson.gz b.zst --state s --rejects r --rate 500 --json",
+        "vertebra import --kind patients - --rejects r --rejects-with-lines --sandbox box",
+        "vertebra export --kind patients",
+        "vertebra export --kind patients --output - --socket /run/v.sock",
         "vertebra completions bash",
     ] {
         if let Err(error) = parse(line) {
@@ -85,6 +91,15 @@ fn wrong_calls_exit_with_2() {
         "vertebra client add",
         "vertebra client add a --rate often",
         "vertebra completions tcsh",
+        "vertebra synth patients",
+        "vertebra synth patients --count 0",
+        "vertebra synth patients --count 90000000",
+        "vertebra synth patients --count 1 --as-of 2025-02-30",
+        "vertebra import people.ndjson",
+        "vertebra import --kind patients",
+        "vertebra import --kind bodies f",
+        "vertebra import --kind patients f --rejects-with-lines",
+        "vertebra import --kind patients f --rate 0",
         "vertebra join",
     ] {
         let error = parse(line).expect_err(line);
@@ -389,6 +404,7 @@ fn status() -> Status {
         waiting: 1_200,
         oldest_seconds: 3_900,
         audit_entries: 9_876,
+        patients: 507,
     }
 }
 
@@ -402,7 +418,7 @@ fn status_is_a_table_with_the_reasons_above_it() {
         "850 µs (mean 1.2 ms)",
         "1.5 GiB of 100.0 GiB",
         "364 days",
-        "3 mailboxes, 1,200 messages waiting, the oldest for 1 h 5 min; 9,876 audit entries",
+        "3 mailboxes, 1,200 messages waiting, the oldest for 1 h 5 min; 507 patients; 9,876 audit entries",
     ] {
         assert!(text.contains(want), "{want} in\n{text}");
     }

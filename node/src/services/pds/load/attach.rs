@@ -8,7 +8,7 @@ use super::{LineResult, Loader, together};
 use crate::base::limits::COMMAND_BYTES_MAX;
 use crate::base::{Digest, NhsNumber, Timestamp};
 use crate::log::ProposeError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a command beside its tail, at most.
 const HEAD_BYTES: usize = 128;
@@ -76,7 +76,9 @@ impl Loader {
             .into_iter()
             .partition(|(_, line)| line.kind == Kind::RelatedPerson);
         let mut answers = self.put_related(number, &record, related, since).await?;
-        for (at, line) in coverage {
+        for (nth, (at, line)) in coverage.into_iter().enumerate() {
+            // Of two lines that say the same, one loaded it.
+            let since = since.filter(|_| nth == 0);
             answers.push((at, self.put_coverage(number, &line, since).await?));
         }
         Ok(answers)
@@ -117,6 +119,7 @@ impl Loader {
         let kind = Kind::RelatedPerson;
         let (mut answers, mut new) = (Vec::new(), Vec::new());
         let there = people.len();
+        let mut counted = BTreeSet::new();
         for (at, line) in lines {
             let same = |person: &Person| match line.id.is_empty() {
                 true => person.bytes == line.bytes,
@@ -127,7 +130,7 @@ impl Loader {
                     let other = "the patient has a related person with this id and other content";
                     answers.push((at, rejected("exists", other)));
                 }
-                Some(found) if found < there && again => {
+                Some(found) if found < there && again && counted.insert(found) => {
                     let (source, stored) = (line.digest, line.digest);
                     answers.push((at, LineResult::Loaded { kind, source, stored }));
                 }

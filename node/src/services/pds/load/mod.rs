@@ -213,28 +213,42 @@ impl Loader {
         since: Option<Timestamp>,
     ) -> Result<LineResult, ProposeError> {
         let kind = Kind::Patient;
+        // A record is never removed, so what is there needs no proposal to be found there.
+        if let Some(there) = self.judge_existing(number, source, since) {
+            return Ok(there);
+        }
         let (outcome, unknown) = self.propose(command).await?;
+        let stored_by_this = since.or(unknown.then_some(Timestamp::default()));
         Ok(match outcome {
             Outcome::Stored { .. } => match self.first_version(number) {
                 Some((stored, _)) => LineResult::Loaded { kind, source, stored },
-                None => LineResult::Rejected(issue("not_stored", "the ledger does not hold what was applied")),
+                None => not_stored(),
             },
-            Outcome::Refused(Refusal::Exists { digest }) => {
-                // A record that clients changed after it was loaded is the one that was loaded.
-                let first = self.first_version(number).filter(|(first, _)| *first == source);
-                match first {
-                    Some((stored, at)) if unknown || since.is_some_and(|since| at >= since) => {
-                        LineResult::Loaded { kind, source, stored }
-                    }
-                    None if digest != source => {
-                        LineResult::Rejected(issue("exists", "there is a record with this id and other content"))
-                    }
-                    Some(_) | None => LineResult::AlreadyThere { kind, digest: source },
-                }
-            }
+            Outcome::Refused(Refusal::Exists { .. }) => self
+                .judge_existing(number, source, stored_by_this)
+                .unwrap_or_else(not_stored),
             Outcome::Refused(
                 Refusal::VersionMismatch { .. } | Refusal::Unknown | Refusal::Raced | Refusal::RequestReused,
             ) => LineResult::Rejected(issue("refused", "the record was refused as it was applied")),
+        })
+    }
+
+    /// What a line is when its record exists. A record that clients changed after it was loaded is the one that was
+    /// loaded: its first version tells.
+    fn judge_existing(&self, number: NhsNumber, source: Digest, since: Option<Timestamp>) -> Option<LineResult> {
+        let kind = Kind::Patient;
+        let (first, at) = self.first_version(number)?;
+        let current = state::record(&self.ledger, number)?.patient.digest;
+        Some(if first == source && since.is_some_and(|since| at >= since) {
+            LineResult::Loaded {
+                kind,
+                source,
+                stored: first,
+            }
+        } else if first == source || current == source {
+            LineResult::AlreadyThere { kind, digest: source }
+        } else {
+            LineResult::Rejected(issue("exists", "there is a record with this id and other content"))
         })
     }
 
@@ -243,6 +257,10 @@ impl Loader {
         let first = state::version(&self.ledger, number, 1)?;
         Some((first.patient.digest, first.at))
     }
+}
+
+fn not_stored() -> LineResult {
+    LineResult::Rejected(issue("not_stored", "the ledger does not hold what was applied"))
 }
 
 /// Runs futures together, in one task; their results in their order.
