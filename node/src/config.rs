@@ -190,7 +190,7 @@ pub struct Tls {
     /// Whether a client without a certificate is refused in the handshake. Default true.
     #[serde(default = "yes")]
     pub require_client_certificate: bool,
-    /// How often certificate, key, authorities and lists are looked at for changes, ms. 100..=3600000, default 5000.
+    /// How often certificate, key, authorities and lists, and the keys of `[tokens]`, are looked at for changes, ms. 100..=3600000, default 5000.
     #[serde(default = "reload_ms_default")]
     pub reload_ms: u64,
 }

@@ -96,7 +96,7 @@ fn help_shows_examples_and_every_command() {
     assert!(help.status.success());
     let text = out(&help);
     for command in [
-        "sandbox", "node", "config", "status", "doctor", "verify", "mailbox", "workflow", "trace", "audit",
+        "sandbox", "node", "config", "status", "doctor", "verify", "mailbox", "workflow", "client", "trace", "audit",
     ] {
         assert!(text.contains(command), "--help names {command}:\n{text}");
         let own = vertebra(&[command, "--help"]);

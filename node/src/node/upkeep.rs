@@ -64,16 +64,29 @@ impl Upkeep {
                 folder.metrics.upkeep();
             }
         });
+        let keeper = own(&this);
         tokio::task::spawn_local(async move {
-            let mut seen = stamps(&this.config);
-            loop {
-                tokio::time::sleep(Duration::from_millis(this.config.tls.reload_ms)).await;
-                let now = stamps(&this.config);
-                if now != seen && reload(&this.config, &this.tls, &this.tokens) {
-                    seen = now;
-                }
-            }
+            let files = certificate_paths(&keeper.config);
+            keeper
+                .watch(files, |own| reload_certificates(&own.config, &own.tls))
+                .await;
         });
+        tokio::task::spawn_local(async move {
+            let files = key_paths(&this.config);
+            this.watch(files, |own| reload_keys(&own.config, &own.tokens)).await;
+        });
+    }
+
+    /// Calls `reload` whenever one of the files has changed, until it takes them.
+    async fn watch(&self, files: Vec<PathBuf>, reload: impl Fn(&Upkeep) -> bool) {
+        let mut seen = stamps(&files);
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.config.tls.reload_ms)).await;
+            let now = stamps(&files);
+            if now != seen && reload(self) {
+                seen = now;
+            }
+        }
     }
 
     /// Expires and purges what is due, a bounded number of messages a command.
@@ -129,28 +142,28 @@ pub(super) fn key_files(config: &Config) -> KeyFiles {
     }
 }
 
-/// When each of them changed last.
-fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
+fn certificate_paths(config: &Config) -> Vec<PathBuf> {
     let files = tls_files(config);
-    let keys = key_files(config);
-    [files.certificate, files.key]
-        .into_iter()
-        .chain(files.client_ca)
-        .chain(files.crls)
-        .chain(keys.signing_key)
-        .chain(keys.previous_signing_key)
-        .chain(keys.authority_jwks)
-        .map(|file| {
-            let changed = std::fs::metadata(&file).and_then(|meta| meta.modified()).ok();
-            (file, changed)
-        })
-        .collect()
+    let pair = [files.certificate, files.key].into_iter();
+    pair.chain(files.client_ca).chain(files.crls).collect()
 }
 
-/// Reads certificates, revocation lists and the keys of access tokens again; whether all were taken.
-pub(super) fn reload(config: &Config, tls: &TlsShared, tokens: &Tokens) -> bool {
-    let certificates = reload_certificates(config, tls);
-    reload_keys(config, tokens) && certificates
+fn key_paths(config: &Config) -> Vec<PathBuf> {
+    let files = key_files(config);
+    let ours = files.signing_key.into_iter().chain(files.previous_signing_key);
+    ours.chain(files.authority_jwks).collect()
+}
+
+/// When each of them changed last.
+fn stamps(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    let changed = |file: &PathBuf| std::fs::metadata(file).and_then(|meta| meta.modified()).ok();
+    files.iter().map(changed).collect()
+}
+
+/// Reads certificates, revocation lists and the keys of access tokens again.
+pub(super) fn reload(config: &Config, tls: &TlsShared, tokens: &Tokens) {
+    reload_certificates(config, tls);
+    reload_keys(config, tokens);
 }
 
 /// Reads the keys of access tokens again. Keys that cannot be read change nothing.

@@ -88,6 +88,46 @@ const fn not_now(description: &'static str) -> Terms {
 }
 
 impl Refused {
+    /// One of each, for the document.
+    pub(super) const ALL: [Refused; 36] = [
+        Refused::UnknownPath,
+        Refused::MethodNotAllowed,
+        Refused::NotAForm,
+        Refused::BodyTooLarge,
+        Refused::BodyTimedOut,
+        Refused::ParameterTwice,
+        Refused::GrantTypeMissing,
+        Refused::GrantTypeInvalid,
+        Refused::GrantTypeNotOffered,
+        Refused::AssertionTypeInvalid,
+        Refused::AssertionMissing,
+        Refused::Malformed,
+        Refused::AlgMissing,
+        Refused::AlgInvalid,
+        Refused::TypInvalid,
+        Refused::KidMissing,
+        Refused::KidUnknown,
+        Refused::IssSubMissing,
+        Refused::IssSubInvalid,
+        Refused::SignatureWrong,
+        Refused::JtiMissing,
+        Refused::JtiInvalid,
+        Refused::JtiReplayed,
+        Refused::ExpMissing,
+        Refused::ExpNotInteger,
+        Refused::Expired,
+        Refused::ExpTooFar,
+        Refused::NbfInvalid,
+        Refused::AudInvalid,
+        Refused::ScopeInvalid,
+        Refused::ClientDisabled,
+        Refused::ModeNotAllowed,
+        Refused::TooOften { retry_after_s: 1 },
+        Refused::NoSigningKey,
+        Refused::OutcomeUnknown,
+        Refused::NotTaken,
+    ];
+
     #[rustfmt::skip]
     pub(super) fn terms(self) -> Terms {
         const INVALID: &str = "invalid_request";

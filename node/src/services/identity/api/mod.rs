@@ -10,6 +10,9 @@
 
 mod assertion;
 mod errors;
+mod openapi;
+
+pub use openapi::document;
 
 use super::command::{Client, Command, Mode, Outcome, fingerprint};
 use super::state;

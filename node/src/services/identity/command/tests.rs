@@ -27,9 +27,9 @@ fn commands_are_written_byte_for_byte_as_they_always_were() {
     for (command, golden) in [
         (
             Command::PutClient(client("app-1")),
-            "02000561707 02d31044e616d6503583236",
+            "0200056170702d31044e616d650358323601016b02c00103010001020002010173ac0201",
         ),
-        (issue, "0201056170702d31"),
+        (issue, "0201056170702d310707070707070707070707070707070780d095ffbc31"),
     ] {
         let bytes = command.encode();
         assert_eq!(hex::encode(&bytes), golden);

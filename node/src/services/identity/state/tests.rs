@@ -191,7 +191,10 @@ fn clients_are_listed_in_pages_and_changed_whole() {
 #[test]
 fn values_are_written_byte_for_byte_as_they_always_were() {
     let bytes = write(&a_client("app"));
-    assert_eq!(hex::encode(&bytes), "01");
+    assert_eq!(
+        hex::encode(&bytes),
+        "0103617070044e616d650358323601016b02c0010301000101000101730501"
+    );
     assert_eq!(read::<Client>(&bytes), a_client("app"));
     assert_eq!(NOTHING, [1]);
 }
