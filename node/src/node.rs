@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
-use crate::services::pds::{api::Pds, records::Records};
+use crate::services::pds::{api::Pds, records::Records, rules};
 use crate::systemd::{self, PrivilegeError, Watchdog};
 use services::Services;
 use std::io;
@@ -426,8 +426,9 @@ fn identity(
     }
 }
 
-/// What the calls of PDS stand on. In the sandbox the port may have been chosen when it was bound.
+/// What the calls of PDS stand on; its rules are made ready before the first request. In the sandbox the port may have been chosen when it was bound.
 fn pds(config: &Config, identity: &Identity, http: Option<SocketAddr>) -> Pds {
+    rules::prepare();
     let origin = http.map_or_else(|| config.pds.url.clone(), |address| format!("https://{address}"));
     Pds {
         records: Records {

@@ -9,6 +9,7 @@ use super::client::{Door, PATIENCE, refusal};
 use super::directory::{mailbox, put_mailbox, put_workflow, workflows};
 use super::{CliError, print};
 use crate::admin::directory::{MailboxChange, WorkflowChange};
+use crate::admin::patients::VersionView;
 use crate::admin::status::Status;
 use crate::config::{Config, LogLevel};
 use crate::node::{self, Started};
@@ -270,8 +271,10 @@ fn greet(folder: &Path, started: Started, application_key: KeyThread, failed: &A
     let made = application_key
         .join()
         .unwrap_or_else(|_| Err(CliError::Failed("the application's key was not made".to_owned())));
-    match made.and_then(|()| fill(folder, started)) {
-        Ok(sandbox) => print(&greeting(folder, &sandbox)),
+    let filled = made.and_then(|()| fill(folder, started));
+    let greeted = filled.and_then(|sandbox| Ok(greeting(folder, &sandbox, version(&sandbox.door()?)?)));
+    match greeted {
+        Ok(text) => print(&text),
         Err(error) => {
             eprintln!("vertebra: the sandbox could not be filled: {error}");
             failed.store(true, Ordering::Relaxed);
@@ -288,9 +291,24 @@ fn fill(folder: &Path, started: Started) -> Result<Sandbox, CliError> {
     let door = sandbox.door()?;
     seed(&door)?;
     tokens::seed(folder, &door)?;
+    for (who, token) in [("worker", &sandbox.tokens.worker), ("patient", &sandbox.tokens.patient)] {
+        let header = format!("Authorization: Bearer {token}\n");
+        certificates::write(&folder.join(format!("{who}.header")), &header, 0o600)?;
+    }
     let text = serde_json::to_string_pretty(&sandbox).expect("it has a JSON form");
     certificates::write(&folder.join(FILE), &format!("{text}\n"), 0o600)?;
     Ok(sandbox)
+}
+
+/// The version of the record that the greeting changes.
+fn version(door: &Door) -> Result<u32, CliError> {
+    #[derive(Deserialize)]
+    struct History {
+        versions: Vec<VersionView>,
+    }
+    let wanted = format!("{{\"number\":\"{}\"}}", tokens::NHS_NUMBER);
+    let history: History = door.json("POST", "/admin/patients/history", wanted.as_bytes())?;
+    Ok(history.versions.first().map_or(1, |newest| newest.version))
 }
 
 /// Adds people, mailboxes and workflows that are not there yet; what a user changed stays.
@@ -373,8 +391,28 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// How to read, find and change a patient; every command works as pasted.
+fn demographics(folder: &Path, sandbox: &Sandbox, version: u32) -> String {
+    let path = |file: &Path| quoted(&file.to_string_lossy());
+    let curl = format!(
+        "curl -sS --cacert {} -H @{} \\\n    -H \"X-Request-ID: $(cat /proc/sys/kernel/random/uuid)\"",
+        path(&sandbox.ca),
+        path(&folder.join("worker.header"))
+    );
+    let url = format!("{}/personal-demographics/FHIR/R4/Patient", sandbox.url);
+    let number = tokens::NHS_NUMBER;
+    let change = r#"{"patches": [{"op": "replace", "path": "/gender", "value": "male"}]}"#;
+    format!(
+        "Read a patient as a healthcare worker, and search:\n\n  {curl} \\\n    {url}/{number}\n\n  {curl} \\\n    \
+         '{url}?family=Sm*&gender=female&birthdate=eq2010-10-22'\n\n\
+         Change the version that you read; the same again is a 409, for by then it is stale:\n\n  {curl} \\\n    \
+         -X PATCH -H 'If-Match: W/\"{version}\"' -H 'Content-Type: application/json-patch+json' \\\n    \
+         -d '{change}' \\\n    {url}/{number}\n\n"
+    )
+}
+
 /// How to send a first message; every command works as pasted.
-pub(super) fn greeting(folder: &Path, sandbox: &Sandbox) -> String {
+pub(super) fn greeting(folder: &Path, sandbox: &Sandbox, version: u32) -> String {
     let program =
         std::env::current_exe().map_or_else(|_| "vertebra".to_owned(), |path| quoted(&path.to_string_lossy()));
     let path = |file: &Path| quoted(&file.to_string_lossy());
@@ -429,6 +467,7 @@ pub(super) fn greeting(folder: &Path, sandbox: &Sandbox) -> String {
         py(&two.client_key),
         two.id,
     );
+    text += &demographics(folder, sandbox, version);
     text += &format!(
         "Everything else: {}\n  {program} status --sandbox {dir}\n  {program} mailbox list --sandbox {dir}\n  curl -s {}/metrics\n",
         path(&folder.join(FILE)),

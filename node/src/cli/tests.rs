@@ -279,7 +279,7 @@ fn sandbox_json_has_the_documented_shape() {
 #[test]
 fn the_greeting_shows_curl_and_python_with_quoted_paths() {
     let folder = Path::new("/tmp/a box");
-    let text = greeting(folder, &Sandbox::of(folder, started(), SandboxTokens::default()));
+    let text = greeting(folder, &Sandbox::of(folder, started(), SandboxTokens::default()), 3);
     for want in [
         "--cacert '/tmp/a box/ca.pem'",
         "mailbox token --sandbox '/tmp/a box' X26ABC1)",

@@ -32,7 +32,7 @@ const REQUESTS_PER_SECOND: u32 = 1_000;
 /// How long the people's tokens are valid, seconds: a day's work.
 const PEOPLE_S: i64 = 24 * 3600;
 /// The patient who signs in.
-const NHS_NUMBER: &str = "9000000009";
+pub(in crate::cli) const NHS_NUMBER: &str = "9000000009";
 
 /// The part of `sandbox.json` on access tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

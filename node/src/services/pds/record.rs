@@ -8,27 +8,19 @@
 //!
 //! Invariant: [`keep`] and [`whole`] are inverses, so nothing that was accepted is lost.
 
-use super::Security;
+use super::{Security, rules};
 use crate::base::{Digest, NhsNumber};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-/// Elements that tell where a patient is.
-pub const PLACE_ELEMENTS: [&str; 5] = [
+/// Elements that tell where a patient is. Of a restricted record more is in the place part: whatever
+/// [`rules::restrict`] takes away.
+const PLACE_ELEMENTS: [&str; 5] = [
     "address",
     "contact",
     "generalPractitioner",
     "managingOrganization",
     "telecom",
-];
-
-/// Extensions that tell where a restricted patient is; in an unrestricted record they stay where they are, so that
-/// extensions keep one list.
-const PLACE_EXTENSIONS: [&str; 4] = [
-    "http://hl7.org/fhir/StructureDefinition/patient-birthPlace",
-    "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-MedicalApplianceSupplier",
-    "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-NominatedPharmacy",
-    "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-PreferredDispenserOrganization",
 ];
 
 /// System of an NHS number.
@@ -104,24 +96,24 @@ pub fn keep(number: NhsNumber, security: Security, superseded_by: Option<NhsNumb
     let all = serde_json::to_vec(&open).expect("JSON serialises into memory");
     let digest = digest(number, security, superseded_by, &all);
     let mut place = Map::new();
-    for element in PLACE_ELEMENTS {
-        if let Some(value) = open.remove(element) {
-            place.insert(element.to_owned(), value);
+    if security.is_open() {
+        for element in PLACE_ELEMENTS {
+            if let Some(value) = open.remove(element) {
+                place.insert(element.to_owned(), value);
+            }
         }
-    }
-    if !security.is_open()
-        && let Some(Value::Array(extensions)) = open.get_mut("extension")
-    {
-        let (hidden, shown): (Vec<Value>, Vec<Value>) = std::mem::take(extensions)
-            .into_iter()
-            .partition(|extension| PLACE_EXTENSIONS.contains(&url(extension)));
-        if shown.is_empty() {
-            open.remove("extension");
-        } else {
-            *extensions = shown;
-        }
-        if !hidden.is_empty() {
-            place.insert("extension".to_owned(), Value::Array(hidden));
+    } else {
+        let mut shown = Value::Object(open.clone());
+        rules::restrict(&mut shown);
+        // An element that is shown in part is in the place part whole.
+        open.retain(|element, value| {
+            shown.get(element) == Some(value) || {
+                place.insert(element.clone(), std::mem::take(value));
+                false
+            }
+        });
+        if let Value::Object(shown) = shown {
+            open.extend(shown);
         }
     }
     let mut bytes = serde_json::to_vec(&open).expect("JSON serialises into memory");
@@ -206,18 +198,7 @@ pub fn whole(number: NhsNumber, version: u32, security: Security, open: &[u8], p
         serde_json::from_slice(&show(number, version, security, open, &[])).expect("kept parts are JSON");
     if !place.is_empty() {
         let place: Map<String, Value> = serde_json::from_slice(place).expect("kept parts are JSON");
-        let resource = shown.as_object_mut().expect("a resource is an object");
-        for (element, value) in place {
-            match (resource.get_mut(&element), value) {
-                (Some(Value::Array(shown)), Value::Array(hidden)) => {
-                    shown.extend(hidden);
-                    shown.sort_by(|one, other| url(one).cmp(url(other)));
-                }
-                (_, value) => {
-                    resource.insert(element, value);
-                }
-            }
-        }
+        shown.as_object_mut().expect("a resource is an object").extend(place);
     }
     shown
 }

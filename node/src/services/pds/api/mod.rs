@@ -31,6 +31,7 @@ use crate::services::identity::access::{Denied, Gate};
 use crate::services::pds::outcome::{Code, Issue};
 use crate::services::pds::records::Records;
 use crate::services::pds::today;
+use ::http::request::Parts;
 use ::http::{HeaderName, HeaderValue};
 use access::Access;
 use asked::{Asked, Headers, Mirrored};
@@ -168,8 +169,14 @@ impl Pds {
             Ok(admitted) => Access::of(admitted),
             Err(denied) => return self.denied(route, denied, id, &mut body).await,
         };
-        let client_request = client_request(&head.headers);
-        let (result, mut body) = self.call(route, number.clone(), &mut access, head, body).await;
+        let headers = Headers::read(&head.headers);
+        let client_request = headers
+            .as_ref()
+            .map(|headers| headers.request.clone())
+            .unwrap_or_default();
+        let (result, mut body) = self
+            .call(route, number.clone(), &mut access, (head, headers), body)
+            .await;
         let (subject, outcome, mut response) = match result {
             Ok(answer) => {
                 let outcome = answer.response.status().as_str().to_owned();
@@ -208,10 +215,10 @@ impl Pds {
         route: &'static Route,
         id: String,
         access: &mut Access,
-        head: ::http::request::Parts,
+        (head, headers): (Parts, Result<Headers, Failure>),
         body: RequestBody,
     ) -> (Result<Answer, Failure>, Option<RequestBody>) {
-        let checked = Headers::read(&head.headers).and_then(|headers| {
+        let checked = headers.and_then(|headers| {
             let grant = access.grant(route)?;
             access.with(&headers)?;
             Ok((headers, grant))
@@ -286,7 +293,7 @@ impl Pds {
         let entry = Entry {
             at: self.clock.now(),
             request: id,
-            action: route.action(),
+            action: route.action.to_owned(),
             ..entry
         };
         self.audit.append(entry).await.map(|_| ()).map_err(|_| {
@@ -294,13 +301,6 @@ impl Pds {
             Issue::new(Code::ServiceUnavailable, what).into()
         })
     }
-}
-
-/// The client's own identifier, for the audit; only in the form it must have.
-fn client_request(headers: &::http::HeaderMap) -> String {
-    Headers::read(headers)
-        .map(|headers| headers.request)
-        .unwrap_or_default()
 }
 
 /// Answers a refusal.
