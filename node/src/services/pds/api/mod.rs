@@ -13,12 +13,14 @@ mod access;
 mod answer;
 mod asked;
 mod failure;
+mod openapi;
 mod patient;
 mod related;
 mod routes;
 mod search;
 
 pub use access::SCOPE;
+pub use openapi::document;
 
 use crate::audit::{Audit, Entry};
 use crate::auth::Caller;
