@@ -86,7 +86,9 @@ fn entries_blocking(journal: &Journal, id: &str, request: Option<RequestId>) -> 
     let mut steps = Vec::new();
     let mut cut = false;
     let mut each = |_: Head, _: [u8; 32], entry: &Entry| {
-        let fits = Some(entry.request) == request || entry.subject.split(['/', ' ']).any(|part| part == id);
+        let fits = Some(entry.request) == request
+            || entry.client_request == id
+            || entry.subject.split(['/', ' ']).any(|part| part == id);
         if fits && steps.len() == ENTRIES_MAX {
             cut = true;
             return false;
@@ -122,8 +124,9 @@ impl Admin {
     pub(super) async fn trace(&self, text: &str, asked_by: RequestId) -> Result<Answer, Refused> {
         let message_id = MessageId::parse(text);
         let request = request_id(text);
-        if message_id.is_none() && request.is_none() {
-            let what = "a trace takes a message (27 characters, 20260101…_1B8F53) or a request (16 hexadecimal digits)";
+        if message_id.is_none() && request.is_none() && !super::audit::is_uuid(text) {
+            let what = "a trace takes a message (27 characters, 20260101…_1B8F53), a request (16 hexadecimal digits) or a \
+                        client's X-Request-ID (a UUID)";
             return Err(Refused::Malformed(what.to_owned()));
         }
         let message = message_id.as_ref().and_then(|id| state::message(&self.ledger, id));

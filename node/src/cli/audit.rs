@@ -244,6 +244,15 @@ fn query(filter: &Filter, limit: u64, json: bool) -> Result<u8, CliError> {
     Ok(0)
 }
 
+/// Two texts, or the one that is there.
+fn joined(first: &str, between: &str, second: &str) -> String {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first.to_owned(),
+        (true, false) => format!("{}{second}", between.trim_start()),
+        (false, false) => format!("{first}{between}{second}"),
+    }
+}
+
 /// The table that people read.
 pub(super) fn rows(lines: &[Line]) -> String {
     let rows: Vec<Vec<String>> = lines
@@ -252,8 +261,8 @@ pub(super) fn rows(lines: &[Line]) -> String {
             vec![
                 line.sequence.to_string(),
                 line.at.replace('T', " "),
-                line.actor.clone(),
-                line.organisation.clone(),
+                joined(&line.actor, " as ", &line.role),
+                joined(&line.organisation, " for ", &line.on_behalf),
                 line.action.clone(),
                 line.outcome.clone(),
                 line.request.clone(),
@@ -262,7 +271,16 @@ pub(super) fn rows(lines: &[Line]) -> String {
         })
         .collect();
     table(
-        &["ENTRY", "WHEN", "WHO", "FOR", "WHAT", "OUTCOME", "REQUEST", "TO WHAT"],
+        &[
+            "ENTRY",
+            "WHEN",
+            "WHO",
+            "ORGANISATION",
+            "WHAT",
+            "OUTCOME",
+            "REQUEST",
+            "TO WHAT",
+        ],
         &rows,
     )
 }

@@ -3,8 +3,8 @@
 
 use super::Security;
 use super::command::{Command, Outcome, Refusal};
-use super::record;
 use super::state::{self, Part, Record};
+use super::{record, rules};
 use crate::base::NhsNumber;
 use crate::ledger::Ledger;
 use crate::log::{Log, ProposeError};
@@ -145,6 +145,29 @@ impl Records {
         let Record { version, security, .. } = of.record;
         let place: &[u8] = if security.is_open() { &parts.place } else { &[] };
         Ok(record::show(of.number, version, security, &parts.open, place))
+    }
+
+    /// A version as a client may see it *now*: a record that was restricted since shows nothing of the place in its
+    /// earlier versions either, which a request that is sent again asks for.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unreadable`.
+    pub async fn shown_now(&self, version: &Numbered) -> Result<Bytes, RecordsError> {
+        let now = self.exactly(version.number, None)?.record.security;
+        if now.is_open() || !version.record.security.is_open() {
+            return self.shown(version).await;
+        }
+        let mut patient = self.whole(version).await?;
+        rules::restrict(&mut patient);
+        let (kept, number) = (version.record.version, version.number);
+        let shown = record::keep(number, now, None, &patient);
+        Ok(record::show(
+            number,
+            kept,
+            now,
+            &shown.bytes[..shown.open_bytes() as usize],
+            &[],
+        ))
     }
 
     /// The whole patient, for changing it, for operators and exports.

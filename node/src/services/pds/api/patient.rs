@@ -153,8 +153,8 @@ impl Pds {
 
     /// The answer to a write: the version that it stored, also when that is no longer the current one.
     async fn answer_with(&self, status: StatusCode, stored: Stored) -> Result<Answer, Failure> {
-        let current = self.records.exactly(stored.number, Some(stored.version))?;
-        let body = self.records.shown(&current).await?;
+        let version = self.records.exactly(stored.number, Some(stored.version))?;
+        let body = self.records.shown_now(&version).await?;
         let mut response = answer::resource(status, stored.version, body);
         if status == StatusCode::CREATED {
             let location = format!("{}/Patient/{}", super::routes::BASE, stored.number);
