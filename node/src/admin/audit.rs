@@ -6,7 +6,7 @@
 
 use super::{Admin, Answer, Refused};
 use crate::audit::{self, Entry, Head, Verdict};
-use crate::base::{RequestId, Timestamp};
+use crate::base::{RequestId, Timestamp, is_uuid};
 use crate::journal::Journal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -307,15 +307,6 @@ impl Line {
         .map(String::len)
         .sum()
     }
-}
-
-/// Whether a text has the form of a UUID.
-pub(super) fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// Reads one page, up to the entry `until`; blocking.

@@ -3,7 +3,7 @@
 
 use super::{Admin, Answer, Refused};
 use crate::audit::{self, Entry, Head};
-use crate::base::RequestId;
+use crate::base::{RequestId, is_uuid};
 use crate::journal::Journal;
 use crate::services::mesh::MessageId;
 use crate::services::mesh::state::{self, Message};
@@ -124,7 +124,7 @@ impl Admin {
     pub(super) async fn trace(&self, text: &str, asked_by: RequestId) -> Result<Answer, Refused> {
         let message_id = MessageId::parse(text);
         let request = request_id(text);
-        if message_id.is_none() && request.is_none() && !super::audit::is_uuid(text) {
+        if message_id.is_none() && request.is_none() && !is_uuid(text) {
             let what = "a trace takes a message (27 characters, 20260101…_1B8F53), a request (16 hexadecimal digits) or a \
                         client's X-Request-ID (a UUID)";
             return Err(Refused::Malformed(what.to_owned()));

@@ -67,6 +67,15 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// Whether a text has the form of a UUID, of any version.
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 /// Code of an organisation in the Organisation Data Service: 1 to 12 upper-case letters and digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]

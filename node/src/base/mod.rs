@@ -5,5 +5,5 @@ pub mod id;
 pub mod limits;
 pub mod time;
 
-pub use id::{Digest, LogIndex, NHS_NUMBER_KEY_BYTES, NhsNumber, NodeId, OdsCode, RequestId, UploadId};
+pub use id::{Digest, LogIndex, NHS_NUMBER_KEY_BYTES, NhsNumber, NodeId, OdsCode, RequestId, UploadId, is_uuid};
 pub use time::{Clock, Timestamp};

@@ -208,6 +208,18 @@ impl RequestBody {
         Ok(whole.freeze())
     }
 
+    /// Reads and drops up to `bytes_max` of what a refused client still sends, so that one that sends first and reads
+    /// afterwards sees the refusal instead of a broken connection.
+    pub async fn drain(&mut self, bytes_max: usize) {
+        let mut read_bytes = 0;
+        while read_bytes < bytes_max {
+            match self.next().await {
+                Some(Ok(bytes)) => read_bytes += bytes.len(),
+                Some(Err(_)) | None => return,
+            }
+        }
+    }
+
     /// The announced length, when there is one: 0 for a request without a body.
     pub fn announced_bytes(&self) -> Option<u64> {
         self.announced

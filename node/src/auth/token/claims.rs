@@ -1,7 +1,7 @@
 //! The claims of an access token, read strictly into a principal.
 
 use super::{Kind, Patient, Principal, SKEW_S, TokenRefused, Vector, Worker};
-use crate::base::{OdsCode, Timestamp};
+use crate::base::{NhsNumber, OdsCode, Timestamp};
 use serde::Deserialize;
 
 /// Longest text claim, bytes.
@@ -175,23 +175,9 @@ impl Claims {
             nhs_number: self
                 .nhs_number
                 .clone()
-                .filter(|number| is_nhs_number(number))
+                .filter(|number| NhsNumber::parse(number).is_some())
                 .ok_or(TokenRefused::Claim("nhs_number"))?,
             vector: Vector::parse(vector).ok_or(TokenRefused::PatientVector)?,
         })
     }
-}
-
-/// Ten digits whose last one is right: weights 10 to 2, eleven minus the sum's remainder by eleven.
-fn is_nhs_number(text: &str) -> bool {
-    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(10)).collect();
-    if text.len() != 10 || digits.len() != 10 {
-        return false;
-    }
-    let sum: u32 = digits[..9]
-        .iter()
-        .zip((2..=10).rev())
-        .map(|(digit, weight)| digit * weight)
-        .sum();
-    (11 - sum % 11) % 11 == digits[9]
 }

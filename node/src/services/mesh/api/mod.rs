@@ -185,7 +185,7 @@ impl Mesh {
             ),
             Err(failure) => {
                 let subject = failure.message.clone().unwrap_or_else(|| asked.target());
-                drain(&mut body).await;
+                body.drain(DRAIN_BYTES_MAX).await;
                 (subject, failure.outcome(), failure.response(shape, id))
             }
         };
@@ -330,7 +330,7 @@ impl Mesh {
 
     /// Answers a refusal of somebody unknown: counted by its status, not on the record.
     async fn refused(&self, failure: Failure, version: Version, id: RequestId, body: &mut RequestBody) -> Response {
-        drain(body).await;
+        body.drain(DRAIN_BYTES_MAX).await;
         failure.response(version, id)
     }
 
@@ -387,16 +387,5 @@ impl Asked {
             }
             .into()
         })
-    }
-}
-
-/// Reads a little of what a refused client still sends.
-async fn drain(body: &mut RequestBody) {
-    let mut read_bytes = 0;
-    while read_bytes < DRAIN_BYTES_MAX {
-        match body.next().await {
-            Some(Ok(bytes)) => read_bytes += bytes.len(),
-            Some(Err(_)) | None => return,
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a request says beside its body: the headers of the specification, checked in the order of their list here.
 
 use super::failure::Failure;
-use crate::base::{Digest, OdsCode};
+use crate::base::{Digest, OdsCode, is_uuid};
 use crate::services::pds::command::Once;
 use crate::services::pds::outcome::{Code, Issue};
 use ::http::request::Parts;
@@ -113,15 +113,6 @@ impl Headers {
             Err(Failure::of(faults))
         }
     }
-}
-
-/// The form of a UUID, any version.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// A request, for its handler.

@@ -119,11 +119,11 @@ impl Pds {
                 (route.label, self.answer(route, number, request).await)
             }
             Found::OtherMethods(allow) => {
-                drain(&mut body).await;
+                body.drain(DRAIN_BYTES_MAX).await;
                 ("method_not_allowed", Failure::other_methods(allow).response())
             }
             Found::Nothing => {
-                drain(&mut body).await;
+                body.drain(DRAIN_BYTES_MAX).await;
                 let what = "there is nothing at this path; see the specification of PDS for what there is";
                 (
                     "unknown_path",
@@ -187,7 +187,7 @@ impl Pds {
             }
             Err(failure) => {
                 if let Some(body) = &mut body {
-                    drain(body).await;
+                    body.drain(DRAIN_BYTES_MAX).await;
                 }
                 // A number that is none is a client's text, which is not kept.
                 let subject = NhsNumber::parse(&number)
@@ -307,17 +307,6 @@ impl Pds {
 
 /// Answers a refusal.
 async fn refused(failure: Failure, body: &mut RequestBody) -> Response {
-    drain(body).await;
+    body.drain(DRAIN_BYTES_MAX).await;
     failure.response()
-}
-
-/// Reads a little of what a refused client still sends.
-async fn drain(body: &mut RequestBody) {
-    let mut read_bytes = 0;
-    while read_bytes < DRAIN_BYTES_MAX {
-        match body.next().await {
-            Some(Ok(bytes)) => read_bytes += bytes.len(),
-            Some(Err(_)) | None => return,
-        }
-    }
 }

@@ -41,6 +41,7 @@ pub use profile::{patient, prepare, related_person};
 pub use views::{restrict, search_view};
 
 use super::outcome::{ISSUES_MAX, Issue};
+use crate::base::NhsNumber;
 use serde_json::Value;
 
 /// Who changes a record: the specification gives each its own list of fields.
@@ -59,18 +60,9 @@ pub const PATH_DEPTH_MAX: usize = 10;
 /// The largest record, in bytes of JSON, that a change may leave.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
-/// True when `text` is ten digits whose last one is the check digit of the others (weights 10 to 2, modulo 11).
-pub fn is_nhs_number(text: &str) -> bool {
-    let digits = text.as_bytes();
-    if digits.len() != 10 || !digits.iter().all(u8::is_ascii_digit) {
-        return false;
-    }
-    let mut sum = 0;
-    for (at, digit) in digits[..9].iter().enumerate() {
-        sum += (10 - at) * usize::from(digit - b'0');
-    }
-    let check = (11 - sum % 11) % 11;
-    check == usize::from(digits[9] - b'0')
+/// Whether a text is an NHS number.
+fn is_nhs_number(text: &str) -> bool {
+    NhsNumber::parse(text).is_some()
 }
 
 /// The text at `key`, empty when there is none: no element of the profile may be the empty text.

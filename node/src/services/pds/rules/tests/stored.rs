@@ -1,24 +1,7 @@
 //! Records as they are stored or imported: legacy values pass, what FHIR does not have is refused.
 
-use super::super::{is_nhs_number, patient, related_person};
+use super::super::{patient, related_person};
 use super::*;
-
-#[test]
-fn nhs_numbers() {
-    for good in ["9000000009", "9000000033", "9000000025", "9733162043", "9111231130"] {
-        assert!(is_nhs_number(good), "{good}");
-    }
-    for bad in [
-        "",
-        "9000000000",
-        "900000000",
-        "90000000090",
-        "900000000a",
-        "９000000009",
-    ] {
-        assert!(!is_nhs_number(bad), "{bad}");
-    }
-}
 
 #[test]
 fn legacy_and_unknown_but_fhir_legal_values_pass() {
