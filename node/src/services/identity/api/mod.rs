@@ -31,6 +31,8 @@ use std::sync::Arc;
 
 /// Largest form, bytes: an assertion of 8 KiB and room.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// And of a larger one at most this is read.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 /// The one kind of client assertion.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// What the audit calls it.
@@ -98,8 +100,15 @@ impl Identity {
         let id = request.id;
         let (label, mut response) = match (&request.head.method, request.head.uri.path()) {
             (&Method::POST, "/oauth2/token") => ("token", self.token(request).await),
-            (_, "/oauth2/token") => ("method_not_allowed", Refused::MethodNotAllowed.response(id)),
-            _ => ("unknown_path", Refused::UnknownPath.response(id)),
+            (_, path) => {
+                let (label, refused) = match path {
+                    "/oauth2/token" => ("method_not_allowed", Refused::MethodNotAllowed),
+                    _ => ("unknown_path", Refused::UnknownPath),
+                };
+                // Whatever the body is, the path is what is wrong.
+                let _ = read(request.body).await;
+                (label, refused.response(id))
+            }
         };
         response.extensions_mut().insert(RouteLabel(label));
         response
@@ -250,15 +259,34 @@ impl Identity {
     }
 }
 
+/// A body of at most [`BODY_BYTES_MAX`]; of a larger one somewhat more is read, so that a client that sends first and reads
+/// afterwards sees the refusal instead of a broken connection. Refusals: `BodyTooLarge`, `BodyTimedOut`.
+async fn read(mut body: RequestBody) -> Result<Vec<u8>, Refused> {
+    let mut kept = Vec::new();
+    let mut read_bytes = 0;
+    while read_bytes < DRAIN_BYTES_MAX {
+        match body.next().await {
+            Some(Ok(piece)) => {
+                read_bytes += piece.len();
+                if read_bytes <= BODY_BYTES_MAX {
+                    kept.extend_from_slice(&piece);
+                }
+            }
+            Some(Err(BodyError::TooLarge(_))) => return Err(Refused::BodyTooLarge),
+            Some(Err(BodyError::TimedOut | BodyError::Closed)) => return Err(Refused::BodyTimedOut),
+            None if read_bytes <= BODY_BYTES_MAX => return Ok(kept),
+            None => return Err(Refused::BodyTooLarge),
+        }
+    }
+    Err(Refused::BodyTooLarge)
+}
+
 impl Form {
     /// Reads. Refusals, in order: `NotAForm`, `BodyTooLarge`, `BodyTimedOut`, `ParameterTwice`.
     async fn read(headers: &HeaderMap, body: RequestBody) -> Result<Form, Refused> {
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-        let body = body.collect(BODY_BYTES_MAX).await.map_err(|error| match error {
-            BodyError::TooLarge(_) => Refused::BodyTooLarge,
-            BodyError::TimedOut | BodyError::Closed => Refused::BodyTimedOut,
-        })?;
+        let body = read(body).await?;
         if !media_type.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
             return Err(Refused::NotAForm);
         }
