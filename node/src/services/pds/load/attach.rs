@@ -27,6 +27,11 @@ fn rejected(code: &'static str, reason: &str) -> LineResult {
     LineResult::Rejected(issue(code, reason))
 }
 
+/// Whether a part was put by a load that began then.
+fn put_since(part: Part, since: Option<Timestamp>) -> bool {
+    since.is_some_and(|since| part.at >= since)
+}
+
 impl Loader {
     /// Adds what belongs to patients; the patients of this batch and of earlier ones are there.
     pub(super) async fn attach(
@@ -84,14 +89,6 @@ impl Loader {
         Ok(answers)
     }
 
-    /// Whether a part was put by a load that began then.
-    fn put_since(&self, number: NhsNumber, part: Part, since: Option<Timestamp>) -> bool {
-        let same = |record: &Record| record.related == Some(part) || record.coverage == Some(part);
-        let versions = state::versions(&self.ledger, number, None, 256);
-        let put = versions.iter().rev().find(|record| same(record));
-        put.zip(since).is_some_and(|(put, since)| put.at >= since)
-    }
-
     async fn put_related(
         &self,
         number: NhsNumber,
@@ -115,7 +112,7 @@ impl Loader {
                 }
             },
         };
-        let again = record.related.is_some_and(|part| self.put_since(number, part, since));
+        let again = record.related.is_some_and(|part| put_since(part, since));
         let kind = Kind::RelatedPerson;
         let (mut answers, mut new) = (Vec::new(), Vec::new());
         let there = people.len();
@@ -232,7 +229,7 @@ impl Loader {
                 break;
             };
             match record.coverage {
-                Some(part) if part.digest == digest && (unknown || self.put_since(number, part, since)) => {
+                Some(part) if part.digest == digest && (unknown || put_since(part, since)) => {
                     return Ok(loaded);
                 }
                 Some(part) if part.digest == digest => {

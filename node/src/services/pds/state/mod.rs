@@ -29,7 +29,7 @@ use crate::services::values;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use tables::{COUNT_RECORDS, COUNTS, MATCHED, RECORDS, VERSIONS};
+use tables::{COUNT_RECORDS, COUNTS, MATCHED, RECORDS, RELATED_BEFORE, VERSIONS};
 
 /// Where one part of a record is: the tail of the command at `entry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Part {
     pub bytes: u32,
     /// BLAKE3 of the part's content, see the commands.
     pub digest: Digest,
+    /// When it was stored, in log time.
+    pub at: Timestamp,
 }
 
 /// One version of a record.
@@ -57,7 +59,7 @@ pub struct Record {
     pub patient: Part,
     /// How many bytes at the end of the patient's part tell where the patient is.
     pub place_bytes: u32,
-    /// Related people: a JSON array.
+    /// Related people: a JSON array. Not part of the version: they change without a new one.
     pub related: Option<Part>,
     /// Coverage.
     pub coverage: Option<Part>,
@@ -136,6 +138,7 @@ fn put_patient(writer: &mut Writer<'_>, at: At, put: PutPatient) -> Result<Outco
             entry: at.index,
             bytes: put.open_bytes + put.place_bytes,
             digest: put.digest,
+            at: at.time,
         },
         place_bytes: put.place_bytes,
         related: before.as_ref().and_then(|before| before.related),
@@ -144,7 +147,8 @@ fn put_patient(writer: &mut Writer<'_>, at: At, put: PutPatient) -> Result<Outco
     Ok(store(writer, at, put.number, before, after, put.once))
 }
 
-/// Related people come with loads only, so the last one counts; the same ones again change nothing.
+/// Related people come with loads only, so the last ones count; the same ones again change nothing. They are resources of
+/// their own: the patient's version stays, so nobody's change is refused for their sake. Those before are kept.
 fn put_related(
     writer: &mut Writer<'_>,
     at: At,
@@ -161,14 +165,33 @@ fn put_related(
             repeated: true,
         });
     }
-    let entry = at.index;
-    let after = Record {
-        version: before.version + 1,
+    if let Some(related) = &before.related {
+        values::put(
+            writer,
+            RELATED_BEFORE,
+            &tables::related_key(number, related.entry),
+            related,
+        );
+    }
+    let related = Part {
+        entry: at.index,
+        bytes,
+        digest,
         at: at.time,
-        related: Some(Part { entry, bytes, digest }),
-        ..before.clone()
     };
-    Ok(store(writer, at, number, Some(before), after, None))
+    let version = before.version;
+    let after = Record {
+        related: Some(related),
+        ..before
+    };
+    values::put(writer, RECORDS, &number.key(), &after);
+    writer.hold(Hold::Entry(at.index));
+    Ok(Outcome::Stored {
+        number,
+        version,
+        at: at.time,
+        repeated: false,
+    })
 }
 
 fn put_coverage(
@@ -185,11 +208,16 @@ fn put_coverage(
     }
     let before = query::record(writer, number).ok_or(Refusal::Unknown)?;
     judge_version(Some(&before), follows)?;
-    let entry = at.index;
+    let coverage = Part {
+        entry: at.index,
+        bytes,
+        digest,
+        at: at.time,
+    };
     let after = Record {
         version: before.version + 1,
         at: at.time,
-        coverage: Some(Part { entry, bytes, digest }),
+        coverage: Some(coverage),
         ..before.clone()
     };
     Ok(store(writer, at, number, Some(before), after, once))

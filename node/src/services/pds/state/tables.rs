@@ -4,7 +4,7 @@
 //! is the version byte and the flags.
 
 use super::super::command::{Index, IndexKey};
-use crate::base::{NHS_NUMBER_KEY_BYTES, NhsNumber, Timestamp};
+use crate::base::{LogIndex, NHS_NUMBER_KEY_BYTES, NhsNumber, Timestamp};
 use crate::ledger::Table;
 
 /// nhs → [`Record`](super::Record), the current version.
@@ -22,6 +22,9 @@ const CONTACT: Table = Table::permanent(77);
 pub(super) const ONCE: u8 = 78;
 /// A word → a number: how many records there are.
 pub(super) const COUNTS: Table = Table::permanent(79);
+
+/// nhs, entry (8 bytes) → [`Part`](super::Part): related people that others took the place of.
+pub(super) const RELATED_BEFORE: Table = Table::permanent(80);
 
 /// Key of the number of records.
 pub(super) const COUNT_RECORDS: &[u8] = b"records";
@@ -55,6 +58,14 @@ pub(super) fn version_key(number: NhsNumber, version: u32) -> [u8; NHS_NUMBER_KE
     let mut key = [0; NHS_NUMBER_KEY_BYTES + 4];
     key[..NHS_NUMBER_KEY_BYTES].copy_from_slice(&number.key());
     key[NHS_NUMBER_KEY_BYTES..].copy_from_slice(&version.to_be_bytes());
+    key
+}
+
+/// The key of related people that were replaced.
+pub(super) fn related_key(number: NhsNumber, entry: LogIndex) -> [u8; NHS_NUMBER_KEY_BYTES + 8] {
+    let mut key = [0; NHS_NUMBER_KEY_BYTES + 8];
+    key[..NHS_NUMBER_KEY_BYTES].copy_from_slice(&number.key());
+    key[NHS_NUMBER_KEY_BYTES..].copy_from_slice(&entry.to_be_bytes());
     key
 }
 
