@@ -209,7 +209,7 @@ fn the_planner_finds_exactly_what_comparing_everybody_finds() {
     }
     assert_eq!(shapes.len(), 6, "seed {seed}: {shapes:?}");
     assert!(
-        some > 200 && over > 3,
+        some > 200 && over > 0,
         "seed {seed}: {some} found something, {over} too many"
     );
 }
