@@ -85,17 +85,21 @@ fn a_line_that_cannot_be_meant_is_refused_by_naming_the_element() {
 
 #[test]
 fn whose_a_line_is_follows_from_identifier_or_reference() {
-    for line in [
-        r#"{"resourceType":"RelatedPerson","id":"x","patient":{"identifier":{"value":"9000000009"}}}"#,
-        r#"{"resourceType":"RelatedPerson","id":"x","patient":{"reference":"https://example.com/R4/Patient/9000000009"}}"#,
-        r#"{"resourceType":"Coverage","id":"x","subscriber":{"identifier":{"value":"9000000009"}}}"#,
-    ] {
-        match prepare(line.as_bytes(), today()) {
-            Ok(Prepared::Attached(attached)) => {
-                assert_eq!(attached.number.to_string(), "9000000009");
-                assert_eq!(attached.id, "x");
-            }
-            Ok(Prepared::Patient { .. }) | Err(_) => panic!("{line}"),
+    let known = |kind: &str| -> serde_json::Value {
+        let mut lines = super::super::synth::WELL_KNOWN.lines();
+        let found = lines.find(|line| line.contains(&format!("\"resourceType\":\"{kind}\"")));
+        serde_json::from_str(found.expect("there is one")).expect("JSON")
+    };
+    let (mut identified, mut referred, mut coverage) =
+        (known("RelatedPerson"), known("RelatedPerson"), known("Coverage"));
+    identified["patient"] = json!({"identifier": {"value": "9000000033"}});
+    referred["patient"] = json!({"reference": "https://example.com/R4/Patient/9000000033"});
+    coverage["subscriber"]["identifier"]["value"] = json!("9000000033");
+    for line in [identified, referred, coverage] {
+        match prepare(line.to_string().as_bytes(), today()) {
+            Ok(Prepared::Attached(attached)) => assert_eq!(attached.number.to_string(), "9000000033"),
+            Ok(Prepared::Patient { .. }) => panic!("taken for a patient"),
+            Err(issue) => panic!("{issue:?}: {line}"),
         }
     }
 }
