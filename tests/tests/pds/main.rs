@@ -92,7 +92,7 @@ impl Sandbox {
 
     /// What the audit has of these filters.
     fn audited(&self, filters: &[&str]) -> Vec<Value> {
-        let text = self.ok(&[&["audit", "query", "--json", "--limit", "1000000"], filters].concat());
+        let text = self.ok(&[&["audit", "query", "--json", "--limit", "100000"], filters].concat());
         let lines = text.lines();
         lines
             .map(|line| serde_json::from_str(line).expect("an entry is JSON"))

@@ -285,7 +285,7 @@ async fn a_search_sees_what_was_acknowledged_and_history_finds_what_was() {
     let exact = search_of(&mut worker, &changed.json, &[("_exact-match", "true")]).await;
     assert_eq!(
         (exact.ok(200).ids(), &exact.json["entry"][0]["search"]["score"]),
-        (vec![made.id()], &json!(1))
+        (vec![made.id()], &json!(1.0))
     );
 }
 

@@ -13,6 +13,9 @@ async fn the_specification_s_scenarios_of_an_update() {
     let male = json!([replace("/gender", json!("male"))]);
     let body = json!({ "patches": male }).to_string();
     let path = format!("/Patient/{JANE}");
+    let before = worker.read(JANE).await;
+    let version = before.ok(200).version();
+    let current = format!("W/\"{version}\"");
     worker.patch(NOBODY, 1, &male).await.refused(404, "RESOURCE_NOT_FOUND");
     worker
         .patch(UNSOUND, 1, &male)
@@ -40,25 +43,25 @@ async fn the_specification_s_scenarios_of_an_update() {
             .await
             .refused(412, "PRECONDITION_FAILED");
     }
-    let twice = [JSON_PATCH, ("If-Match", "W/\"2\""), ("If-Match", "W/\"2\"")];
+    let twice = [JSON_PATCH, ("If-Match", &current), ("If-Match", &current)];
     worker
         .call("PATCH", &path, &twice, body.as_bytes())
         .await
         .refused(412, "PRECONDITION_FAILED");
-    for version in [0, 1, 3, u32::MAX] {
+    for other in [0, 1, version - 1, version + 1, u32::MAX] {
         worker
-            .patch(JANE, version, &male)
+            .patch(JANE, other, &male)
             .await
             .refused(409, "RESOURCE_VERSION_MISMATCH");
     }
     for kind in ["", "application/json", "application/fhir+json", "text/plain"] {
-        let headers = [("Content-Type", kind), ("If-Match", "W/\"2\"")];
+        let headers = [("Content-Type", kind), ("If-Match", current.as_str())];
         worker
             .call("PATCH", &path, &headers, body.as_bytes())
             .await
             .refused(400, "INVALID_VALUE");
     }
-    let good = [JSON_PATCH, ("If-Match", "W/\"2\"")];
+    let good = [JSON_PATCH, ("If-Match", current.as_str())];
     for body in [
         "{}",
         "[]",
@@ -79,16 +82,15 @@ async fn the_specification_s_scenarios_of_an_update() {
         ("X-Request-ID", "", "MISSING_VALUE"),
         ("X-Request-ID", "1234", "INVALID_VALUE"),
     ] {
-        let headers = [JSON_PATCH, ("If-Match", "W/\"2\""), (header, id)];
+        let headers = [JSON_PATCH, ("If-Match", current.as_str()), (header, id)];
         worker
             .call("PATCH", &path, &headers, body.as_bytes())
             .await
             .refused(400, code);
     }
-    let before = worker.read(JANE).await;
     let charset = [
         ("Content-Type", "application/json-patch+json; charset=utf-8"),
-        ("If-Match", "W/\"2\""),
+        ("If-Match", current.as_str()),
     ];
     let updated = worker.call("PATCH", &path, &charset, body.as_bytes()).await;
     assert_eq!(
@@ -97,11 +99,11 @@ async fn the_specification_s_scenarios_of_an_update() {
             &updated.json["gender"],
             &updated.json["meta"]["versionId"]
         ),
-        (3, &json!("male"), &json!("3"))
+        (version + 1, &json!("male"), &json!((version + 1).to_string()))
     );
     assert_eq!(updated.header("content-type"), Some("application/fhir+json"));
     let mut expected = before.json.clone();
-    (expected["gender"], expected["meta"]["versionId"]) = (json!("male"), json!("3"));
+    (expected["gender"], expected["meta"]["versionId"]) = (json!("male"), json!((version + 1).to_string()));
     assert_eq!(updated.json, expected, "nothing else has changed");
     assert_eq!(worker.read(JANE).await.json, expected);
     worker
@@ -341,7 +343,7 @@ async fn a_list_of_patches_whose_last_one_is_wrong_changes_nothing() {
         add(
             "/address/-",
             json!({"use": "billing", "line": ["2 Low Road", "Leeds"], "postalCode": "LS2 2AA",
-            "period": {"start": "2020-01-01", "end": "2039-01-01"}}),
+            "period": {"start": "2020-01-01", "end": "2020-06-01"}}),
         ),
     ];
     let wrong: [Refused; 6] = [
@@ -539,4 +541,30 @@ async fn what_fhir_knows_and_the_profile_does_not_survives_a_patch() {
         (&record.json["gender"], &record.json["name"][0]["family"]),
         (&json!("male"), &json!("Changed"))
     );
+}
+
+#[tokio::test]
+async fn a_record_that_would_grow_too_large_is_refused_and_stays_as_it_is() {
+    let sandbox = Sandbox::shared();
+    let mut worker = sandbox.worker();
+    let made = newcomer(&mut worker).await;
+    // Ten numbers of 255 characters, each of four bytes.
+    let number = json!({"system": "phone", "value": "\u{1D54F}".repeat(255)});
+    let contact = json!({
+        "relationship": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0131", "code": "C"}]}],
+        "telecom": vec![number; 10],
+    });
+    let patches = json!([add("/contact/-", contact)]);
+    let mut record = made;
+    let refused = loop {
+        let reply = worker.patch(record.id(), record.version(), &patches).await;
+        if reply.status() != 200 {
+            break reply;
+        }
+        assert!(reply.version() < 10, "it grows for ever");
+        record = reply;
+    };
+    refused.refused(400, "INVALID_UPDATE");
+    assert!(record.version() > 2, "some fit: {}", refused.answer.text());
+    assert_eq!(worker.read(record.id()).await.json, record.json);
 }
