@@ -92,12 +92,17 @@ $(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
 
 .PHONY: packages-bench
 packages-bench:
-	$(call packages,fio redis-server nginx-light)
+	$(call packages,fio redis-server nginx-light postgresql-15)
 
 .PHONY: bench
 bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md
 	cargo build --release --workspace
 	cargo run --release -p vertebra-tests --bin bench
+
+.PHONY: bench-growth
+bench-growth: packages-build ## What four times as many patients cost (VERTEBRA_BENCH_PATIENTS=, VERTEBRA_BENCH_GROWTH=); long
+	cargo build --release --workspace
+	cargo run --release -p vertebra-tests --bin bench growth
 
 .PHONY: clean
 clean: ## Remove what was built, the sandbox included

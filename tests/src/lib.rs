@@ -12,6 +12,7 @@ pub mod disk;
 pub mod forge;
 pub mod mesh;
 pub mod node;
+pub mod pds;
 pub mod process;
 pub mod python;
 pub mod site;

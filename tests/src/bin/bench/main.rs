@@ -1,16 +1,24 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload slow`; none named: all. It owns the load and the
-//! peers' processes. It must never be the bottleneck: its own processor time stands in the table.
-//! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_SCALE` (1)
-//! multiplies the rounds of the others.
+//! Measures: `journal cycle throughput inbox memory restart upload slow` and, on one node with many patients, `load read
+//! search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
+//! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
+//! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
+//! (1,000,000) how many patients are loaded, `VERTEBRA_BENCH_GROWTH` (4,000,000) how many `growth` ends with,
+//! `VERTEBRA_BENCH_SCALE` (1) multiplies the rounds of the others.
 
 #![deny(missing_docs)]
 
 mod cycle;
+mod demand;
 mod drive;
+mod growth;
 mod journal;
+mod pds;
 mod peers;
+mod people;
+mod postgres;
+mod postgres_client;
 mod slow;
 mod upload;
 mod waiting;
@@ -101,7 +109,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 8] = [
+const MEASURES: [&str; 14] = [
     "journal",
     "cycle",
     "throughput",
@@ -110,7 +118,15 @@ const MEASURES: [&str; 8] = [
     "restart",
     "upload",
     "slow",
+    "load",
+    "read",
+    "search",
+    "fuzzy",
+    "update",
+    GROWTH,
 ];
+/// Runs only when it is named.
+const GROWTH: &str = "growth";
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -145,6 +161,19 @@ fn main() {
             wanted("memory"),
             wanted("restart"),
         ))));
+    }
+    let patients = pds::Wanted {
+        load: wanted("load"),
+        read: wanted("read"),
+        search: wanted("search"),
+        fuzzy: wanted("fuzzy"),
+        update: wanted("update"),
+    };
+    if patients.any() {
+        rows.extend(show(runtime.block_on(pds::measure(patients))));
+    }
+    if named.iter().any(|name| name == GROWTH) {
+        rows.extend(show(runtime.block_on(growth::measure())));
     }
     let path = vertebra_tests::python::workspace().join("target/bench.md");
     std::fs::write(&path, table(&rows)).expect("target can be written");

@@ -104,6 +104,28 @@ impl Peer {
         Peer::start(port, &mut command)
     }
 
+    /// nginx that serves the files of `folder` behind TLS.
+    pub fn nginx_files(folder: &Path, certificate: &Path, key: &Path) -> Peer {
+        let port = free_port();
+        let base = folder.display();
+        let configuration = format!(
+            "daemon off; worker_processes 1; pid {base}/nginx.pid; error_log {base}/error.log; user root;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{ access_log off; sendfile on; tcp_nopush on; open_file_cache max=100;\n\
+             client_body_temp_path {base}/bodies; proxy_temp_path {base}/proxy; fastcgi_temp_path {base}/f;\n\
+             uwsgi_temp_path {base}/u; scgi_temp_path {base}/s; keepalive_requests 100000000;\n\
+             server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};\n\
+             ssl_protocols TLSv1.3; root {base}; }} }}\n",
+            certificate.display(),
+            key.display()
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, configuration).expect("the folder can be written");
+        let mut command = Command::new("nginx");
+        command.arg("-e").arg(folder.join("error.log")).arg("-c").arg(&file);
+        Peer::start(port, &mut command)
+    }
+
     /// The single worker of a peer that forks one.
     pub fn worker(&self) -> u32 {
         let path = format!("/proc/{0}/task/{0}/children", self.pid());
