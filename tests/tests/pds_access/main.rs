@@ -62,10 +62,10 @@ impl World {
 
     /// The audit's entries on PDS.
     fn audited(&self) -> Vec<Value> {
-        let lines = self.told(&[
-            "audit", "query", "--json", "--action", "pds.*", "--limit", "100000",
-        ]);
-        let entries = lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON"));
+        let lines = self.told(&["audit", "query", "--json", "--action", "pds.*", "--limit", "100000"]);
+        let entries = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a line is JSON"));
         entries.collect()
     }
 
