@@ -59,8 +59,14 @@ impl Pds {
         must_be(asked, &["application/json-patch+json"])?;
         let body = body.collect(BODY_BYTES_MAX).await?;
         let current = self.records.current(number)?;
-        let target = current.number.to_string();
-        let once = asked.once(&access.who(), "update", &target, &[&follows.to_be_bytes(), &body]);
+        // By the number that was asked for: a request that is sent again after another record took the number's place is
+        // still the same request, and never reaches that record.
+        let once = asked.once(
+            &access.who(),
+            "update",
+            &number.to_string(),
+            &[&follows.to_be_bytes(), &body],
+        );
         if let Some(earlier) = self.earlier(&once)? {
             return self.answer_with(StatusCode::OK, earlier).await;
         }

@@ -78,8 +78,12 @@ impl Pds {
         let (subscriber, coverage) = rules::coverage(&sent, self.today())?;
         let number = grant.of(number(&subscriber)?)?;
         let current = self.records.current(number)?;
-        let target = current.number.to_string();
-        let once = asked.once(&access.who(), "coverage", &target, &[&follows.to_be_bytes(), &body]);
+        let once = asked.once(
+            &access.who(),
+            "coverage",
+            &number.to_string(),
+            &[&follows.to_be_bytes(), &body],
+        );
         let stored = match self.earlier(&once)? {
             Some(earlier) => earlier,
             None => {
