@@ -122,7 +122,11 @@ impl Pds {
         for _ in 0..CREATE_ATTEMPTS_MAX {
             let (found, guard) = twins(&self.records.ledger, &card);
             if let Some(failure) = matched(&found) {
-                return Err(failure);
+                // The twin may be the patient that this very request made, sent a moment ago on another connection.
+                return match self.earlier(&once)? {
+                    Some(earlier) => self.answer_with(StatusCode::CREATED, earlier).await,
+                    None => Err(failure),
+                };
             }
             let change = Change {
                 number: self.free_number(),
