@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vertebra_tests::pds::{BASE, Client, JSON_PATCH, request_id};
+use vertebra_tests::process::wait_until;
 
 const CLIENTS: usize = 8;
 const PATIENTS: usize = 4;
@@ -115,7 +116,7 @@ fn somebody(sandbox: &Sandbox, client: usize) -> Client {
     if client % 2 == 0 {
         sandbox.worker()
     } else {
-        sandbox.colleague()
+        sandbox.nurse()
     }
 }
 
@@ -261,7 +262,12 @@ async fn an_acknowledged_version_survives_kill_9() {
     let (digest, first) = export(&sandbox, "first.ndjson");
     sandbox.ok(&["verify", "--deep"]);
     sandbox.ok(&["audit", "verify"]);
+    let door = sandbox.node.admin_target().address;
     sandbox.node.kill();
+    // The kernel closes what a ring holds a little after the process is gone.
+    wait_until("the operator's door is shut", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(door).is_err()
+    });
     sandbox.ok(&["verify", "--deep"]);
     sandbox.node.restart();
     let (again, second) = export(&sandbox, "second.ndjson");

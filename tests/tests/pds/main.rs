@@ -121,7 +121,7 @@ impl Sandbox {
     }
 
     /// A healthcare worker who is somebody else than the sandbox's.
-    fn colleague(&self) -> Client {
+    fn nurse(&self) -> Client {
         self.person(&[
             ("sub", "555000000001"),
             ("selected_roleid", "555000000002"),
@@ -163,7 +163,7 @@ impl Sandbox {
 
 /// Letters that nobody else has.
 fn word() -> String {
-    let mut letters = || char::from(rand::random_range(b'a'..=b'z'));
+    let letters = || char::from(rand::random_range(b'a'..=b'z'));
     let rest: String = (0..11).map(|_| letters()).collect();
     letters().to_uppercase().chain(rest.chars()).collect()
 }
