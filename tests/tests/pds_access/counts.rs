@@ -1,7 +1,7 @@
 //! What a search by place counts does not tell that somebody restricted would have matched.
 
-use crate::people::{BIRTH, nhs_number, plain};
 use crate::World;
+use crate::people::{BIRTH, nhs_number, plain};
 use serde_json::Value;
 use vertebra_tests::pds::Client;
 
@@ -108,7 +108,11 @@ async fn a_search_by_place_counts_the_same_with_and_without_restricted_people_th
         let named = worker.search(&[("family", FAMILY), ("birthdate", BIRTH)]).await;
         assert_eq!(named.code(), "TOO_MANY_MATCHES", "the population is there");
         let single = application
-            .search(&[("family", FAMILY), ("birthdate", BIRTH), ("address-postalcode", POSTCODE)])
+            .search(&[
+                ("family", FAMILY),
+                ("birthdate", BIRTH),
+                ("address-postalcode", POSTCODE),
+            ])
             .await;
         let single = (single.status(), single.code().to_owned(), single.json["total"].clone());
         answers.push((told(&mut worker).await, single));
@@ -118,7 +122,18 @@ async fn a_search_by_place_counts_the_same_with_and_without_restricted_people_th
         assert_eq!(one, other, "{search:?}");
     }
     assert_eq!(with.1, without.1, "an application's search");
-    let whole = with.0.iter().filter(|(_, _, ids, _)| ids.len() == OPEN as usize).count();
-    let too_many = with.0.iter().filter(|(_, code, _, _)| code == "TOO_MANY_MATCHES").count();
-    assert!(whole >= 6 && too_many >= 12, "both sides of the limit are seen: {whole}, {too_many}");
+    let whole = with
+        .0
+        .iter()
+        .filter(|(_, _, ids, _)| ids.len() == OPEN as usize)
+        .count();
+    let too_many = with
+        .0
+        .iter()
+        .filter(|(_, code, _, _)| code == "TOO_MANY_MATCHES")
+        .count();
+    assert!(
+        whole >= 6 && too_many >= 12,
+        "both sides of the limit are seen: {whole}, {too_many}"
+    );
 }

@@ -47,7 +47,9 @@ fn assert_without(what: &str, told: &str, values: &[String]) {
     for value in values {
         let value = value.to_uppercase();
         if let Some(at) = upper.find(&value) {
-            let from = (0..=at.saturating_sub(200)).rev().find(|at| upper.is_char_boundary(*at));
+            let from = (0..=at.saturating_sub(200))
+                .rev()
+                .find(|at| upper.is_char_boundary(*at));
             let around: String = upper[from.unwrap_or(0)..].chars().take(400).collect();
             panic!("{what} holds {value}: {around}");
         }
@@ -89,12 +91,28 @@ fn searches(person: &Planted) -> Vec<Vec<(&str, &str)>> {
     let born = ("birthdate", BIRTH);
     let fuzzy = ("_fuzzy-match", "true");
     let female = ("gender", "female");
-    all.push(vec![("family", &person.family), born, female, ("address-postalcode", postcode), fuzzy]);
-    all.push(vec![("given", &person.given), born, female, ("address-postalcode", postcode), fuzzy]);
+    all.push(vec![
+        ("family", &person.family),
+        born,
+        female,
+        ("address-postalcode", postcode),
+        fuzzy,
+    ]);
+    all.push(vec![
+        ("given", &person.given),
+        born,
+        female,
+        ("address-postalcode", postcode),
+        fuzzy,
+    ]);
     all.push(vec![("family", "Hidden*"), born, ("phone", &person.phone)]);
     all.push(vec![("family", "Hidden*"), born, ("email", &person.email)]);
     all.push(vec![("family", "Hidden*"), born, ("address-postalcode", "ZE*")]);
-    all.push(vec![("family", "Hidden*"), ("birthdate", "ge1970-01-01"), ("general-practitioner", &person.practice)]);
+    all.push(vec![
+        ("family", "Hidden*"),
+        ("birthdate", "ge1970-01-01"),
+        ("general-practitioner", &person.practice),
+    ]);
     all
 }
 
@@ -137,7 +155,10 @@ async fn asked(world: &World, people: &People) -> Vec<(String, Reply)> {
         let mut own = world.client(&world.signed(&claims));
         told.push((format!("{} reads", person.number), own.read(&person.number).await));
         told.push((format!("{} related", person.number), own.related(&person.number).await));
-        told.push((format!("{} coverage", person.number), own.coverage(&person.number).await));
+        told.push((
+            format!("{} coverage", person.number),
+            own.coverage(&person.number).await,
+        ));
         let put = own.put_coverage(1, &people::coverage(&person.number)).await;
         told.push((format!("{} puts", person.number), put));
         told.push((format!("{} searches", person.number), own.search(&person.named()).await));
@@ -187,7 +208,10 @@ async fn refused(world: &World, people: &People) -> Vec<(String, Reply)> {
             ("If-Match", email.as_str()),
             ("NHSD-End-User-Organisation-ODS", email.as_str()),
         ];
-        told.push(("bad headers".to_owned(), worker.call("GET", "/Patient", &headers, b"").await));
+        told.push((
+            "bad headers".to_owned(),
+            worker.call("GET", "/Patient", &headers, b"").await,
+        ));
         let patches = json!([{"op": "test", "path": format!("/address/0/{family}"), "value": email}]);
         told.push(("a test".to_owned(), worker.patch(number, 1, &patches).await));
         let patches = json!([{"op": email, "path": family, "value": email}]);
@@ -217,7 +241,10 @@ async fn guess(world: &World, people: &People) {
                             .push(json!({"op": "remove", "path": path}));
                         told.push(client.patch(&person.number, version, &patches).await.answer.text());
                     }
-                    assert!(told.iter().all(|text| *text == told[0]), "{path} of version {version}: {told:#?}");
+                    assert!(
+                        told.iter().all(|text| *text == told[0]),
+                        "{path} of version {version}: {told:#?}"
+                    );
                 }
             }
         }
@@ -248,7 +275,10 @@ async fn operated(world: &World, people: &People) -> Vec<(String, String)> {
         let output = world.cli(&arguments);
         let (out, errors) = (&output.stdout, &output.stderr);
         let printed = format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(errors));
-        assert!(arguments[0] == "trace" || output.status.success(), "{arguments:?}: {printed}");
+        assert!(
+            arguments[0] == "trace" || output.status.success(),
+            "{arguments:?}: {printed}"
+        );
         told.push((arguments.join(" "), printed));
     }
     told
@@ -257,7 +287,13 @@ async fn operated(world: &World, people: &People) -> Vec<(String, String)> {
 /// Metrics and health: open to whoever reaches the operator's listener.
 async fn watched(node: &Node) -> Vec<(String, String)> {
     let mut told = Vec::new();
-    for path in ["/metrics", "/health/live", "/health/ready", "/health/deep", "/admin/status"] {
+    for path in [
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+        "/health/deep",
+        "/admin/status",
+    ] {
         let answer = node.admin("GET", path, &Value::Null).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         told.push((path.to_owned(), answer.text()));
@@ -274,18 +310,45 @@ async fn round(world: &World, people: &People) {
     assert!(good > 150, "{good} good answers of {}", answers.len());
     for (what, reply) in &answers {
         assert!(reply.status() < 500, "{what}: {}", reply.answer.text());
-        assert_without(what, &format!("{:?}{}", reply.answer.headers, reply.answer.text()), &places);
+        assert_without(
+            what,
+            &format!("{:?}{}", reply.answer.headers, reply.answer.text()),
+            &places,
+        );
     }
-    let found = |person: &Planted| answers.iter().filter(|(_, reply)| reply.ids().contains(&&*person.number)).count();
-    assert!(found(&people.hidden[0]) >= 10, "by names, telephone and email a restricted patient is found");
+    let found = |person: &Planted| {
+        answers
+            .iter()
+            .filter(|(_, reply)| reply.ids().contains(&&*person.number))
+            .count()
+    };
+    assert!(
+        found(&people.hidden[0]) >= 10,
+        "by names, telephone and email a restricted patient is found"
+    );
     assert_eq!(found(&people.hidden[1]), 0, "no search finds a very restricted patient");
-    assert!(found(&people.open) > found(&people.hidden[0]), "by place too anybody else is found");
-    for (what, reply) in answers.iter().filter(|(_, reply)| reply.ids().contains(&&*people.hidden[0].number)) {
+    assert!(
+        found(&people.open) > found(&people.hidden[0]),
+        "by place too anybody else is found"
+    );
+    for (what, reply) in answers
+        .iter()
+        .filter(|(_, reply)| reply.ids().contains(&&*people.hidden[0].number))
+    {
         let by_place = ["postalcode", "postcode", "general-practitioner"];
-        assert!(!by_place.iter().any(|name| what.contains(name)), "found by {what}: {}", reply.answer.text());
+        assert!(
+            !by_place.iter().any(|name| what.contains(name)),
+            "found by {what}: {}",
+            reply.answer.text()
+        );
     }
     for (what, reply) in refused(world, people).await {
-        assert!((400..500).contains(&reply.status()), "{what}: {} {}", reply.status(), reply.answer.text());
+        assert!(
+            (400..500).contains(&reply.status()),
+            "{what}: {} {}",
+            reply.status(),
+            reply.answer.text()
+        );
         assert_without(&what, &reply.answer.text(), &values);
     }
     guess(world, people).await;
@@ -332,7 +395,9 @@ async fn serve_with_json_log(world: &World) -> (std::path::PathBuf, Process) {
     let data = &world.node.data;
     let admin = world.node.admin_target().address;
     let sandbox = &world.node.sandbox;
-    let issuer = sandbox["tokens"]["authority"]["issuer"].as_str().expect("the authority has a name");
+    let issuer = sandbox["tokens"]["authority"]["issuer"]
+        .as_str()
+        .expect("the authority has a name");
     let port = world.node.port;
     let configuration = format!(
         "[node]\nname = \"sandbox\"\nsite = \"sandbox\"\ndata = \"data\"\n\n[http]\nlisten = \"127.0.0.1:{port}\"\n\n\
@@ -359,10 +424,16 @@ async fn serve_with_json_log(world: &World) -> (std::path::PathBuf, Process) {
 #[test]
 fn a_reject_file_says_what_is_wrong_and_nothing_of_the_people() {
     let world = world();
-    let people = [Planted::new("B1", "R"), Planted::new("B2", "V"), Planted::new("B3", "U")];
+    let people = [
+        Planted::new("B1", "R"),
+        Planted::new("B2", "V"),
+        Planted::new("B3", "U"),
+    ];
     let mut lines = Vec::new();
     for person in &people {
-        let [patient, kin] = &person.resources()[..] else { panic!("two resources") };
+        let [patient, kin] = &person.resources()[..] else {
+            panic!("two resources")
+        };
         let spoilt = |pointer: &str, value: Value| {
             let mut spoilt = patient.clone();
             *spoilt.pointer_mut(pointer).expect("the patient has it") = value;
@@ -385,8 +456,21 @@ fn a_reject_file_says_what_is_wrong_and_nothing_of_the_people() {
     let file = world.folder.path().join("spoilt.ndjson");
     let rejects = world.folder.path().join("spoilt.rejects");
     fs::write(&file, lines.join("\n")).expect("the folder can be written");
-    let output = world.cli(&["import", "--kind", "patients", text(&file), "--rejects", text(&rejects), "--json"]);
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = world.cli(&[
+        "import",
+        "--kind",
+        "patients",
+        text(&file),
+        "--rejects",
+        text(&rejects),
+        "--json",
+    ]);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let told = fs::read_to_string(&rejects).expect("the rejects are there");
     assert_eq!(told.lines().count(), lines.len(), "each line is rejected: {told}");
     let printed = format!(
@@ -407,15 +491,27 @@ async fn an_error_before_any_route_repeats_nothing_either() {
     let person = Planted::new("C1", "U");
     let mut worker = Client::worker(&world.node);
     for (method, path) in [
-        ("GET", format!("{BASE}/Patient?family={}&email={}", person.family, "x".repeat(20_000))),
-        ("GET", format!("/personal-demographics/{}?{}", person.family, person.email)),
+        (
+            "GET",
+            format!("{BASE}/Patient?family={}&email={}", person.family, "x".repeat(20_000)),
+        ),
+        (
+            "GET",
+            format!("/personal-demographics/{}?{}", person.family, person.email),
+        ),
         ("PUT", format!("{BASE}/Patient/{}", person.number)),
         ("DELETE", format!("{BASE}/Patient?family={}", person.family)),
         ("GET", format!("/nothing/{}/{}", person.family, person.phone)),
     ] {
-        let reply = worker.try_call(method, &path, &[("X-Request-ID", &request_id())], b"").await;
+        let reply = worker
+            .try_call(method, &path, &[("X-Request-ID", &request_id())], b"")
+            .await;
         let reply = reply.unwrap_or_else(|error| panic!("{method} {path:.60} got no answer: {error}"));
-        assert!((400..500).contains(&reply.status()), "{method}: {}", reply.answer.text());
+        assert!(
+            (400..500).contains(&reply.status()),
+            "{method}: {}",
+            reply.answer.text()
+        );
         assert_without(method, &reply.answer.text(), &person.values());
         worker.disconnect();
     }

@@ -62,10 +62,10 @@ impl World {
 
     /// The audit's entries on PDS.
     fn audited(&self) -> Vec<Value> {
-        let lines = self.told(&[
-            "audit", "query", "--json", "--action", "pds.*", "--limit", "100000",
-        ]);
-        let entries = lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON"));
+        let lines = self.told(&["audit", "query", "--json", "--action", "pds.*", "--limit", "100000"]);
+        let entries = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a line is JSON"));
         entries.collect()
     }
 
@@ -82,10 +82,9 @@ impl World {
             arguments.extend(["--mode", mode]);
         }
         self.told(&arguments);
-        Application {
-            client: name.to_owned(),
-            ..Application::of(&self.node.sandbox)
-        }
+        let mut application = Application::of(&self.node.sandbox);
+        application.client = name.to_owned();
+        application
     }
 
     fn signed(&self, claims: &Value) -> String {

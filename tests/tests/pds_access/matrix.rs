@@ -147,7 +147,9 @@ impl Cell {
 const ON_BEHALF: &str = "Y12345";
 
 fn targets(world: &World) -> Vec<Target> {
-    let hidden = world.node.sandbox["pds"]["nhs_numbers"][100].as_str().expect("people are seeded");
+    let hidden = world.node.sandbox["pds"]["nhs_numbers"][100]
+        .as_str()
+        .expect("people are seeded");
     world.told(&["patient", "restrict", hidden, "--very"]);
     let target = |kind| {
         let number = match kind {
@@ -199,7 +201,11 @@ async fn tokens(world: &World, targets: &[Target]) -> Tokens {
     world.add_client("matrix-app", SCOPE, &["application", "patient"], "1000");
     let worker = world.worker_claims(&app.client);
     let patient = world.patient_claims(&app.client, "9000000033");
-    let expired = with(with(worker.clone(), "iat", json!(now_s() - 900)), "exp", json!(now_s() - 300));
+    let expired = with(
+        with(worker.clone(), "iat", json!(now_s() - 900)),
+        "exp",
+        json!(now_s() - 300),
+    );
     let weak = with(worker.clone(), "authentication_assurance_level", json!("1"));
     let fixed = [
         (Caller::NoToken, String::new()),
@@ -332,7 +338,13 @@ async fn a_refusal_is_the_same_whether_or_not_there_is_such_a_record() {
     let mut answers: BTreeMap<(Caller, Operation), BTreeSet<String>> = BTreeMap::new();
     for cell in cells().await {
         if leave(cell.caller, cell.operation).is_err() {
-            let mut headers: Vec<&str> = cell.reply.answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+            let mut headers: Vec<&str> = cell
+                .reply
+                .answer
+                .headers
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
             headers.sort_unstable();
             let whole = format!("{} {headers:?} {}", cell.reply.status(), cell.reply.answer.text());
             answers.entry((cell.caller, cell.operation)).or_default().insert(whole);
@@ -414,7 +426,11 @@ async fn on_the_record(of: impl Fn(&Cell) -> bool) -> usize {
     let (mut wrong, mut held) = (Vec::new(), 0);
     for cell in cells {
         let (Some(who), Some(action)) = (who(cell), action(cell.operation)) else {
-            assert!(!by_request.contains_key(&cell.request), "{} is on the record", cell.name());
+            assert!(
+                !by_request.contains_key(&cell.request),
+                "{} is on the record",
+                cell.name()
+            );
             continue;
         };
         if !of(cell) {
@@ -423,7 +439,11 @@ async fn on_the_record(of: impl Fn(&Cell) -> bool) -> usize {
         held += 1;
         let found = by_request.get(&cell.request).map(Vec::as_slice).unwrap_or_default();
         let [entry] = found else {
-            wrong.push(format!("{}: {} entries with its X-Request-ID", cell.name(), found.len()));
+            wrong.push(format!(
+                "{}: {} entries with its X-Request-ID",
+                cell.name(),
+                found.len()
+            ));
             continue;
         };
         let told = ["actor", "role", "client", "organisation"].map(|name| text(entry, name));
@@ -455,7 +475,9 @@ async fn each_refused_call_of_a_proved_caller_is_on_the_record_as_fully() {
 #[tokio::test]
 async fn a_patient_changes_how_to_reach_them_and_not_who_they_are() {
     let world = world();
-    let number = world.node.sandbox["pds"]["nhs_numbers"][101].as_str().expect("people are seeded");
+    let number = world.node.sandbox["pds"]["nhs_numbers"][101]
+        .as_str()
+        .expect("people are seeded");
     let mut patient = world.client(&world.signed(&world.patient_claims("sandbox-app", number)));
     let version = patient.read(number).await.ok(200).version();
     for (path, value) in [
@@ -464,7 +486,10 @@ async fn a_patient_changes_how_to_reach_them_and_not_who_they_are() {
         ("/name/0/family", json!("Other")),
     ] {
         let patches = json!([{"op": "replace", "path": path, "value": value}]);
-        patient.patch(number, version, &patches).await.refused(403, "FORBIDDEN_UPDATE");
+        patient
+            .patch(number, version, &patches)
+            .await
+            .refused(403, "FORBIDDEN_UPDATE");
     }
     let phone = json!({"use": "mobile", "system": "phone", "value": "07700900999", "period": {"start": "2026-01-01"}});
     let patches = json!([{"op": "add", "path": "/telecom/-", "value": phone}]);

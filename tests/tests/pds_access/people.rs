@@ -123,9 +123,7 @@ impl Planted {
 
     fn patient(&self) -> Value {
         let organisation = |code: String| json!({"identifier": {"system": ORGANISATIONS, "value": code}});
-        let shop = |name: &str, kind| {
-            json!({"url": format!("{EXTENSION}{name}"), "valueReference": organisation(self.code(kind))})
-        };
+        let shop = |name: &str, kind| json!({"url": format!("{EXTENSION}{name}"), "valueReference": organisation(self.code(kind))});
         let since = json!({"start": "2020-01-01"});
         json!({
             "resourceType": "Patient", "id": self.number,

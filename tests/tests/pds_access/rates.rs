@@ -15,7 +15,9 @@ async fn a_client_above_its_rate_is_told_when_to_come_back_and_others_are_not_he
     let mut slow = world.client(&world.signed(&world.worker_claims("rates-slow")));
     let mut patient = world.client(&world.signed(&world.patient_claims("rates-slow", "9000000017")));
     let mut other = world.client(&world.signed(&world.worker_claims("rates-other")));
-    slow.try_call("GET", "/nothing", &[], b"").await.expect("the connection is open before the clock runs");
+    slow.try_call("GET", "/nothing", &[], b"")
+        .await
+        .expect("the connection is open before the clock runs");
 
     let began = Instant::now();
     let (mut taken, mut refused) = (0, None);
@@ -28,20 +30,36 @@ async fn a_client_above_its_rate_is_told_when_to_come_back_and_others_are_not_he
         }
         let let_in = f64::from(RATE) + began.elapsed().as_secs_f64() * f64::from(RATE);
         assert!(f64::from(taken) <= let_in + 1.0, "{taken} of {let_in}");
-        assert!(began.elapsed() < Duration::from_secs(20), "{taken} calls and none too many");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{taken} calls and none too many"
+        );
     }
     assert!(taken >= RATE, "a second's worth may come at once: {taken}");
     let refused = refused.expect("the loop ends with one");
     let after = too_many(&refused);
     // Another route, another kind of caller: it is the client that asks too often.
     let others = [slow.related("9000000017").await, patient.read("9000000017").await];
-    assert!(others.iter().any(|reply| reply.status() == 429), "one bucket for the client");
-    others.iter().filter(|reply| reply.status() == 429).for_each(|reply| drop(too_many(reply)));
-    assert_eq!(other.read("9000000017").await.status(), 200, "each client has its own rate");
+    assert!(
+        others.iter().any(|reply| reply.status() == 429),
+        "one bucket for the client"
+    );
+    for reply in others.iter().filter(|reply| reply.status() == 429) {
+        too_many(reply);
+    }
+    assert_eq!(
+        other.read("9000000017").await.status(),
+        200,
+        "each client has its own rate"
+    );
 
     // The promise itself: asked again after it, the client is served.
     tokio::time::sleep(Duration::from_secs(after)).await;
-    assert_eq!(slow.read("9000000017").await.status(), 200, "after Retry-After it is served");
+    assert_eq!(
+        slow.read("9000000017").await.status(),
+        200,
+        "after Retry-After it is served"
+    );
     let recorded = world.audited().into_iter().filter(|entry| {
         entry["client"] == "rates-slow" && entry["outcome"] == "429 TOO_MANY_REQUESTS" && entry["role"] != ""
     });

@@ -15,7 +15,11 @@ fn by_place<'a>(person: &'a Planted, postcode: &'a str) -> Vec<Vec<(&'a str, &'a
     vec![
         also(&[("address-postalcode", postcode), ("_history", "true")]),
         also(&[("address-postcode", postcode), ("_history", "true")]),
-        also(&[("address-postalcode", postcode), ("gender", "female"), ("_fuzzy-match", "true")]),
+        also(&[
+            ("address-postalcode", postcode),
+            ("gender", "female"),
+            ("_fuzzy-match", "true"),
+        ]),
         vec![
             ("given", person.given.as_str()),
             ("birthdate", BIRTH),
@@ -52,24 +56,46 @@ async fn a_restriction_takes_effect_at_once_on_every_way_to_a_record_and_so_does
     let wide = format!("{}*", &person.postcode[..4]);
     let old = by_place(&person, &person.old_postcode);
     let mut now = by_place(&person, &person.postcode);
-    for place in [("address-postalcode", wide.as_str()), ("general-practitioner", &person.practice)] {
+    for place in [
+        ("address-postalcode", wide.as_str()),
+        ("general-practitioner", &person.practice),
+    ] {
         let mut search = person.named();
         search.push(place);
         now.push(search);
     }
     assert_eq!(found_by(&mut worker, &now).await, [true; 7], "open, by where they are");
     assert_eq!(found_by(&mut worker, &old).await, [true; 5], "open, by where they were");
-    assert!(worker.read(&person.number).await.answer.text().contains(&person.postcode));
+    assert!(
+        worker
+            .read(&person.number)
+            .await
+            .answer
+            .text()
+            .contains(&person.postcode)
+    );
     assert_eq!(worker.related(&person.number).await.ids().len(), 1);
 
     for very in [false, true] {
         let mut arguments = vec!["patient", "restrict", person.number.as_str()];
         arguments.extend(very.then_some("--very"));
         world.told(&arguments);
-        assert_eq!(found_by(&mut worker, &now).await, [false; 7], "very {very}, by where they are");
-        assert_eq!(found_by(&mut worker, &old).await, [false; 5], "very {very}, by where they were");
+        assert_eq!(
+            found_by(&mut worker, &now).await,
+            [false; 7],
+            "very {very}, by where they are"
+        );
+        assert_eq!(
+            found_by(&mut worker, &old).await,
+            [false; 5],
+            "very {very}, by where they were"
+        );
         let named = worker.search(&person.named()).await;
-        assert_eq!(named.ids().is_empty(), very, "a restricted record is found by name, a very restricted one is not");
+        assert_eq!(
+            named.ids().is_empty(),
+            very,
+            "a restricted record is found by name, a very restricted one is not"
+        );
         let read = worker.read(&person.number).await;
         read.ok(200);
         for reply in [&named, &read, &worker.related(&person.number).await] {
@@ -82,8 +108,16 @@ async fn a_restriction_takes_effect_at_once_on_every_way_to_a_record_and_so_does
     }
 
     world.told(&["patient", "open", &person.number]);
-    assert_eq!(found_by(&mut worker, &now).await, [true; 7], "open again, by where they are");
-    assert_eq!(found_by(&mut worker, &old).await, [true; 5], "open again, by where they were");
+    assert_eq!(
+        found_by(&mut worker, &now).await,
+        [true; 7],
+        "open again, by where they are"
+    );
+    assert_eq!(
+        found_by(&mut worker, &old).await,
+        [true; 5],
+        "open again, by where they were"
+    );
     let read = worker.read(&person.number).await;
     for value in [&person.postcode, &person.phone, &person.practice] {
         assert!(read.answer.text().contains(value.as_str()), "nothing was lost: {value}");
@@ -122,7 +156,10 @@ async fn a_create_is_answered_the_same_whether_or_not_it_guesses_where_a_restric
             let names_them = reply.diagnostics().contains(&person.number);
             told.push((reply.status(), reply.code().to_owned(), names_them));
         }
-        assert_eq!(told[0], told[1], "{name}: with their postcode and telephone number, and without");
+        assert_eq!(
+            told[0], told[1],
+            "{name}: with their postcode and telephone number, and without"
+        );
     }
     let request = new_patient(&very.family, &[&very.given], &very.postcode, &very.phone);
     let reply = worker.create(&request).await;

@@ -27,7 +27,11 @@ fn specification() -> Option<PathBuf> {
 async fn whatever_schemathesis_makes_of_the_specification_is_answered_as_it_says() {
     let Some(specification) = specification() else { return };
     let world = World::start("pds-schemathesis", &[]);
-    let url = format!("{}{}", world.node.sandbox["url"].as_str().expect("a URL"), vertebra_tests::pds::BASE);
+    let url = format!(
+        "{}{}",
+        world.node.sandbox["url"].as_str().expect("a URL"),
+        vertebra_tests::pds::BASE
+    );
     let authority = world.node.data.join("ca.pem");
     let application = Client::application(&world.node).await;
     for (who, token) in [
@@ -60,7 +64,9 @@ async fn every_resource_that_is_served_is_fhir_r4_to_fhir_resources() {
     let mut worker = Client::worker(&world.node);
     let mut application = Client::application(&world.node).await;
     let mut patient = Client::patient(&world.node);
-    let numbers = world.node.sandbox["pds"]["nhs_numbers"].as_array().expect("people are seeded");
+    let numbers = world.node.sandbox["pds"]["nhs_numbers"]
+        .as_array()
+        .expect("people are seeded");
     assert!(numbers.len() > 500);
     for number in numbers {
         let number = number.as_str().expect("a number");
@@ -80,7 +86,10 @@ async fn every_resource_that_is_served_is_fhir_r4_to_fhir_resources() {
     keep(&mut resources, &patient.read("9000000017").await);
     keep(&mut resources, &application.coverage("9000000009").await);
     keep(&mut resources, &worker.search(&[]).await);
-    keep(&mut resources, &worker.search(&[("family", "Sm*"), ("birthdate", "ge1900-01-01")]).await);
+    keep(
+        &mut resources,
+        &worker.search(&[("family", "Sm*"), ("birthdate", "ge1900-01-01")]).await,
+    );
     let patches = serde_json::json!([{"op": "replace", "path": "/nothing", "value": 1}]);
     keep(&mut resources, &worker.patch("9000000017", 1, &patches).await);
     for event in world.told(&["audit", "export"]).lines() {
@@ -88,7 +97,10 @@ async fn every_resource_that_is_served_is_fhir_r4_to_fhir_resources() {
     }
     let kinds = ["Patient", "Bundle", "OperationOutcome", "AuditEvent"];
     for kind in kinds {
-        assert!(resources.iter().any(|resource| resource["resourceType"] == kind), "{kind}");
+        assert!(
+            resources.iter().any(|resource| resource["resourceType"] == kind),
+            "{kind}"
+        );
     }
     for kind in ["RelatedPerson", "Coverage"] {
         let inside = |resource: &Value| resource["entry"][0]["resource"]["resourceType"] == kind;

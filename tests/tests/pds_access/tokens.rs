@@ -47,7 +47,10 @@ async fn all_refused(tokens: Vec<(&str, String)>) {
             taken.push(format!("{name}: {} {}", reply.status(), reply.code()));
         }
         let told = reply.answer.text();
-        assert!(token.len() < 20 || !told.contains(&token), "{name}: the answer repeats the token");
+        assert!(
+            token.len() < 20 || !told.contains(&token),
+            "{name}: the answer repeats the token"
+        );
     }
     assert!(taken.is_empty(), "{}", taken.join("\n"));
 }
@@ -70,10 +73,22 @@ async fn a_token_that_is_signed_by_no_key_or_by_a_key_s_public_half_is_refused()
         ("zero signature", token(&header("EdDSA"), &claims, |_| vec![0; 64])),
         ("HS256", token(&header("HS256"), &claims, |text| hs256(&public, text))),
         ("HS512", token(&header("HS512"), &claims, |text| hs512(&public, text))),
-        ("HS256, own key", token(&header("HS256"), &claims, |text| hs256(&own, text))),
-        ("HS256, key set", token(&header("HS256"), &claims, |text| hs256(&jwks, text))),
-        ("EdDSA by HMAC", token(&header("EdDSA"), &claims, |text| hs512(&public, text))),
-        ("RS512 by HMAC", token(&header("RS512"), &claims, |text| hs512(&public, text))),
+        (
+            "HS256, own key",
+            token(&header("HS256"), &claims, |text| hs256(&own, text)),
+        ),
+        (
+            "HS256, key set",
+            token(&header("HS256"), &claims, |text| hs256(&jwks, text)),
+        ),
+        (
+            "EdDSA by HMAC",
+            token(&header("EdDSA"), &claims, |text| hs512(&public, text)),
+        ),
+        (
+            "RS512 by HMAC",
+            token(&header("RS512"), &claims, |text| hs512(&public, text)),
+        ),
     ])
     .await;
 }
@@ -87,7 +102,8 @@ async fn a_token_that_names_another_key_or_brings_its_own_is_refused() {
     let theirs = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a seed has 32 bytes");
     let x = URL_SAFE_NO_PAD.encode(theirs.public_key().as_ref());
     let header = |kid: Value| with(json!({"alg": "EdDSA", "typ": "at+jwt"}), "kid", kid);
-    let signed = |header: Value, pair: &Ed25519KeyPair| token(&header, &claims, |text| pair.sign(text).as_ref().to_vec());
+    let signed =
+        |header: Value, pair: &Ed25519KeyPair| token(&header, &claims, |text| pair.sign(text).as_ref().to_vec());
     let brought = with(
         header(json!(kid)),
         "jwk",
@@ -132,7 +148,10 @@ async fn a_token_out_of_its_time_or_for_somebody_else_is_refused() {
         ("our own iss by the authority", changed("iss", json!("vertebra"))),
         ("a client that is none", changed("client_id", json!("no-such-client"))),
         ("no client", changed("client_id", Value::Null)),
-        ("a client's name with a space", changed("client_id", json!("sandbox-app "))),
+        (
+            "a client's name with a space",
+            changed("client_id", json!("sandbox-app ")),
+        ),
         ("no scope", changed("scope", Value::Null)),
         ("a longer scope", changed("scope", json!(format!("{SCOPE}-2")))),
         ("no role", changed("selected_roleid", Value::Null)),
@@ -158,7 +177,11 @@ async fn a_token_out_of_its_time_or_for_somebody_else_is_refused() {
 async fn a_token_that_was_tampered_with_is_refused() {
     let world = world();
     let good = world.signed(&world.patient_claims("sandbox-app", "9000000033"));
-    assert_eq!(presented(world, &[&format!("Bearer {good}")]).await.status(), 403, "it is taken as it is");
+    assert_eq!(
+        presented(world, &[&format!("Bearer {good}")]).await.status(),
+        403,
+        "it is taken as it is"
+    );
     let parts: Vec<&str> = good.split('.').collect();
     let payload = |change: &dyn Fn(Value) -> Value| {
         let claims = change(part(&good, 1)).to_string();
@@ -185,7 +208,11 @@ async fn a_token_that_was_tampered_with_is_refused() {
         ("large", format!("{}.{}.{}", parts[0], "A".repeat(9_000), parts[2])),
         (
             "large, and signed",
-            world.signed(&with(world.worker_claims("sandbox-app"), "pad", json!("x".repeat(9_000)))),
+            world.signed(&with(
+                world.worker_claims("sandbox-app"),
+                "pad",
+                json!("x".repeat(9_000)),
+            )),
         ),
         (
             "nested",
@@ -215,7 +242,12 @@ async fn a_header_that_is_no_bearer_token_is_refused() {
     }
     let in_query = world
         .client("")
-        .call("GET", &format!("{READ}?access_token={good}"), &[("Authorization", "")], b"")
+        .call(
+            "GET",
+            &format!("{READ}?access_token={good}"),
+            &[("Authorization", "")],
+            b"",
+        )
         .await;
     in_query.refused(401, "ACCESS_DENIED");
 }
@@ -265,12 +297,20 @@ async fn the_two_signers_cannot_speak_for_one_another() {
     .await;
     // With the right subject it is an application's, whatever else it says: it may not do what workers may.
     let mut both = claims;
-    for name in ["selected_roleid", "role_code", "org_code", "authentication_assurance_level"] {
+    for name in [
+        "selected_roleid",
+        "role_code",
+        "org_code",
+        "authentication_assurance_level",
+    ] {
         both = with(both, name, worker[name].clone());
     }
     let mut client = world.client(&forged(&both));
     let patches = json!([{"op": "replace", "path": "/gender", "value": "male"}]);
-    client.patch("9000000017", 1, &patches).await.refused(401, "ACCESS_DENIED");
+    client
+        .patch("9000000017", 1, &patches)
+        .await
+        .refused(401, "ACCESS_DENIED");
 }
 
 #[tokio::test]
@@ -287,7 +327,15 @@ async fn a_disabled_client_is_out_at_once_however_many_of_its_tokens_were_seen()
     for bearer in &bearers {
         presented(world, &[bearer]).await.refused(401, "ACCESS_DENIED");
     }
-    world.told(&["client", "set", "tokens-closing", "--active", "true", "--mode", "application"]);
+    world.told(&[
+        "client",
+        "set",
+        "tokens-closing",
+        "--active",
+        "true",
+        "--mode",
+        "application",
+    ]);
     assert_eq!(presented(world, &[&bearers[0]]).await.status(), 200);
     presented(world, &[&bearers[1]]).await.refused(401, "ACCESS_DENIED");
 }
