@@ -110,7 +110,7 @@ async fn a_change_sent_again_gives_the_first_answer_whatever_came_between() {
         if orderly {
             sandbox.node.terminate();
         } else {
-            sandbox.node.kill();
+            sandbox.kill();
         }
         sandbox.node.restart();
         let mut worker = sandbox.worker();
@@ -234,7 +234,7 @@ async fn a_creation_sent_again_gives_the_first_answer_whatever_came_between() {
     let stranger = someone();
     let own = nurse.create_as(&request, &stranger).await;
     assert_ne!(own.ok(201).id(), number);
-    sandbox.node.kill();
+    sandbox.kill();
     sandbox.node.restart();
     let mut worker = sandbox.worker();
     same(&first, &worker.create_as(&request, &person).await, "after a restart");
@@ -291,7 +291,7 @@ async fn a_coverage_sent_again_gives_the_first_answer_whatever_came_between() {
             .await
             .refused(400, "INVALID_VALUE");
     }
-    sandbox.node.kill();
+    sandbox.kill();
     sandbox.node.restart();
     let mut patient = sandbox.patient(number);
     same(
