@@ -115,7 +115,7 @@ fn somebody(sandbox: &Sandbox, client: usize) -> Client {
     if client % 2 == 0 {
         sandbox.worker()
     } else {
-        sandbox.colleague()
+        sandbox.nurse()
     }
 }
 
@@ -210,7 +210,7 @@ async fn an_acknowledged_version_survives_kill_9() {
             .collect();
         let alive_ms = rand::random_range(100..1_000);
         tokio::time::sleep(Duration::from_millis(alive_ms)).await;
-        sandbox.node.kill();
+        sandbox.kill();
         for task in tasks {
             let told = task.await.expect("no client panics");
             for ((_, version), change) in told.acknowledged {
@@ -261,7 +261,7 @@ async fn an_acknowledged_version_survives_kill_9() {
     let (digest, first) = export(&sandbox, "first.ndjson");
     sandbox.ok(&["verify", "--deep"]);
     sandbox.ok(&["audit", "verify"]);
-    sandbox.node.kill();
+    sandbox.kill();
     sandbox.ok(&["verify", "--deep"]);
     sandbox.node.restart();
     let (again, second) = export(&sandbox, "second.ndjson");

@@ -83,12 +83,9 @@ async fn identifiers_are_mirrored_on_every_answer_and_every_answer_is_fhir() {
     for client in &mut clients {
         for (method, path, headers, body) in calls() {
             for forged in [false, true] {
-                let (request, correlation) = (request_id(), "any value. of the client's: ü?".replace('ü', "u"));
+                let (request, correlation) = (request_id(), "any value. of the client's, 1/2");
                 let request = if forged { request.to_uppercase() } else { request };
-                let mut all = vec![
-                    ("X-Request-ID", request.as_str()),
-                    ("X-Correlation-ID", correlation.as_str()),
-                ];
+                let mut all = vec![("X-Request-ID", request.as_str()), ("X-Correlation-ID", correlation)];
                 all.extend(headers.iter().copied());
                 if forged {
                     all.push(("Authorization", "Bearer no.such.token"));
@@ -96,7 +93,7 @@ async fn identifiers_are_mirrored_on_every_answer_and_every_answer_is_fhir() {
                 let reply = client.call(method, &path, &all, body.as_bytes()).await;
                 let what = format!("{method} {path} forged {forged}");
                 assert_eq!(reply.header("x-request-id"), Some(request.as_str()), "{what}");
-                assert_eq!(reply.header("x-correlation-id"), Some(correlation.as_str()), "{what}");
+                assert_eq!(reply.header("x-correlation-id"), Some(correlation), "{what}");
                 proper(&reply, &what);
             }
         }
@@ -343,12 +340,14 @@ async fn above_its_rate_a_client_is_told_when_to_come_back() {
         .and_then(|s| s.parse().ok())
         .expect("whole seconds");
     assert!((1..=5).contains(&seconds), "{seconds}");
+    // Writes too, of a version and a body that would change nothing if a second went by in between.
     let change = json!([replace("/gender", json!("male"))]);
-    worker
-        .patch(made.id(), 1, &change)
-        .await
-        .refused(429, "TOO_MANY_REQUESTS");
-    worker.create(&someone()).await.refused(429, "TOO_MANY_REQUESTS");
+    while worker.patch(made.id(), 7, &change).await.code() != "TOO_MANY_REQUESTS" {
+        assert!(Instant::now() < deadline, "changes are never refused");
+    }
+    while worker.create(&json!({})).await.code() != "TOO_MANY_REQUESTS" {
+        assert!(Instant::now() < deadline, "creations are never refused");
+    }
     sandbox.ok(&["client", "set", "sandbox-app", "--rate", "100000"]);
     let again = loop {
         let reply = worker.read(made.id()).await;

@@ -14,11 +14,15 @@ mod search;
 mod update;
 
 use serde_json::{Value, json};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use vertebra_tests::node::{Folder, Node, binary};
 use vertebra_tests::pds::{Client, Reply};
+use vertebra_tests::process::wait_until;
 use vertebra_tests::tokens::{Authority, with};
 
 /// The example patient of the specification, and whom the sandbox's patient token is for.
@@ -38,14 +42,44 @@ const UK: &str = "https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-"
 struct Sandbox {
     node: Node,
     folder: Folder,
+    _turn: Option<Turn>,
+}
+
+/// Leave to run a sandbox of one's own: one test at a time has it, because memory that rings lock is short on small
+/// machines.
+struct Turn;
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+impl Turn {
+    fn take() -> Turn {
+        wait_until("it is this test's turn", Duration::from_secs(300), || {
+            !TAKEN.swap(true, Ordering::AcqRel)
+        });
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Release);
+    }
 }
 
 impl Sandbox {
     /// One of its own, for tests that stop it, or change the example patients. Two threads serve; the rate is out of the way.
     fn start(name: &str) -> Sandbox {
-        let folder = Folder::new(name);
+        let turn = Turn::take();
+        Sandbox::run_in(Folder::new(name), Some(turn))
+    }
+
+    fn run_in(folder: Folder, turn: Option<Turn>) -> Sandbox {
         let node = Node::start_on_two(&folder.path().join("data"));
-        let sandbox = Sandbox { node, folder };
+        let sandbox = Sandbox {
+            node,
+            folder,
+            _turn: turn,
+        };
         sandbox.ok(&["client", "set", "sandbox-app", "--rate", "100000"]);
         sandbox
     }
@@ -55,10 +89,20 @@ impl Sandbox {
         static SHARED: Mutex<Weak<Sandbox>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let started = Arc::new(Sandbox::start("pds"));
+            let started = Arc::new(Sandbox::run_in(Folder::new("pds"), None));
             *shared = Arc::downgrade(&started);
             started
         })
+    }
+
+    /// kill -9. The kernel closes what a ring holds, and gives its memory back, a little after the process is gone: that
+    /// is waited for.
+    fn kill(&mut self) {
+        let door = self.node.admin_target().address;
+        self.node.kill();
+        wait_until("the operator's door is shut", Duration::from_secs(10), || {
+            TcpStream::connect(door).is_err()
+        });
     }
 
     /// Runs the binary against this sandbox.
@@ -121,7 +165,7 @@ impl Sandbox {
     }
 
     /// A healthcare worker who is somebody else than the sandbox's.
-    fn colleague(&self) -> Client {
+    fn nurse(&self) -> Client {
         self.person(&[
             ("sub", "555000000001"),
             ("selected_roleid", "555000000002"),
@@ -163,7 +207,7 @@ impl Sandbox {
 
 /// Letters that nobody else has.
 fn word() -> String {
-    let mut letters = || char::from(rand::random_range(b'a'..=b'z'));
+    let letters = || char::from(rand::random_range(b'a'..=b'z'));
     let rest: String = (0..11).map(|_| letters()).collect();
     letters().to_uppercase().chain(rest.chars()).collect()
 }

@@ -14,7 +14,7 @@ async fn of_two_changes_to_one_version_exactly_one_wins() {
     let sandbox = Sandbox::start("pds-races");
     let mut tasks = Vec::new();
     for _ in 0..PATIENTS {
-        let (mut one, mut two) = (sandbox.worker(), sandbox.colleague());
+        let (mut one, mut two) = (sandbox.worker(), sandbox.nurse());
         let made = newcomer(&mut one).await;
         let number = made.id().to_owned();
         tasks.push(tokio::spawn(async move {
@@ -66,7 +66,7 @@ async fn of_two_changes_to_one_version_exactly_one_wins() {
 #[tokio::test]
 async fn one_person_created_by_two_at_once_is_created_once() {
     let sandbox = Sandbox::start("pds-create-races");
-    let (mut one, mut two) = (sandbox.worker(), sandbox.colleague());
+    let (mut one, mut two) = (sandbox.worker(), sandbox.nurse());
     for round in 0..CREATES {
         let person = someone();
         let replies = tokio::join!(one.create(&person), two.create(&person));
@@ -106,7 +106,7 @@ async fn many_at_once_on_one_version_have_one_winner_and_coverage_races_too() {
             let mut worker = if client % 2 == 0 {
                 sandbox.worker()
             } else {
-                sandbox.colleague()
+                sandbox.nurse()
             };
             let mut patient = sandbox.patient(&number);
             let number = number.clone();
@@ -131,7 +131,9 @@ async fn many_at_once_on_one_version_have_one_winner_and_coverage_races_too() {
             let reply = task.await.expect("no client panics");
             match reply.status() {
                 200 | 201 => won += 1,
-                _ => drop(reply.refused(409, "RESOURCE_VERSION_MISMATCH")),
+                _ => {
+                    reply.refused(409, "RESOURCE_VERSION_MISMATCH");
+                }
             }
         }
         assert_eq!(won, 1, "of eight at version {version}");

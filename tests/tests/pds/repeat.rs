@@ -65,8 +65,8 @@ async fn a_change_sent_again_gives_the_first_answer_whatever_came_between() {
         &sandbox.worker().patch_as(&request, number, 1, &patches).await,
         "over another connection",
     );
-    let mut colleague = sandbox.colleague();
-    let later = colleague.patch(number, 2, &renamed(&made.json, &word())).await;
+    let mut nurse = sandbox.nurse();
+    let later = nurse.patch(number, 2, &renamed(&made.json, &word())).await;
     assert_eq!(later.ok(200).version(), 3);
     same(
         &first,
@@ -88,11 +88,11 @@ async fn a_change_sent_again_gives_the_first_answer_whatever_came_between() {
     }
     assert_eq!(worker.read(number).await.json, later.json, "nothing was changed");
     // Another client's identifiers are its own.
-    colleague
+    nurse
         .patch_as(&request, number, 1, &patches)
         .await
         .refused(409, "RESOURCE_VERSION_MISMATCH");
-    let own = colleague
+    let own = nurse
         .patch_as(&request, number, 3, &json!([replace("/gender", json!("unknown"))]))
         .await;
     assert_eq!(own.ok(200).version(), 4);
@@ -110,7 +110,7 @@ async fn a_change_sent_again_gives_the_first_answer_whatever_came_between() {
         if orderly {
             sandbox.node.terminate();
         } else {
-            sandbox.node.kill();
+            sandbox.kill();
         }
         sandbox.node.restart();
         let mut worker = sandbox.worker();
@@ -122,7 +122,7 @@ async fn a_change_sent_again_gives_the_first_answer_whatever_came_between() {
         same(
             &own,
             &sandbox
-                .colleague()
+                .nurse()
                 .patch_as(&request, number, 3, &json!([replace("/gender", json!("unknown"))]))
                 .await,
             "after a restart",
@@ -217,8 +217,8 @@ async fn a_creation_sent_again_gives_the_first_answer_whatever_came_between() {
         &sandbox.worker().create_as(&request, &person).await,
         "over another connection",
     );
-    let mut colleague = sandbox.colleague();
-    let later = colleague.patch(&number, 1, &renamed(&first.json, &word())).await;
+    let mut nurse = sandbox.nurse();
+    let later = nurse.patch(&number, 1, &renamed(&first.json, &word())).await;
     assert_eq!(later.ok(200).version(), 2);
     same(
         &first,
@@ -232,15 +232,15 @@ async fn a_creation_sent_again_gives_the_first_answer_whatever_came_between() {
     worker.create_as(&request, &wrong).await.refused(400, "INVALID_VALUE");
     // Somebody else's identifiers are their own: the person is found, or another is made.
     let stranger = someone();
-    let own = colleague.create_as(&request, &stranger).await;
+    let own = nurse.create_as(&request, &stranger).await;
     assert_ne!(own.ok(201).id(), number);
-    sandbox.node.kill();
+    sandbox.kill();
     sandbox.node.restart();
     let mut worker = sandbox.worker();
     same(&first, &worker.create_as(&request, &person).await, "after a restart");
     same(
         &own,
-        &sandbox.colleague().create_as(&request, &stranger).await,
+        &sandbox.nurse().create_as(&request, &stranger).await,
         "after a restart",
     );
     assert_eq!(worker.read(&number).await.json, later.json);
@@ -291,7 +291,7 @@ async fn a_coverage_sent_again_gives_the_first_answer_whatever_came_between() {
             .await
             .refused(400, "INVALID_VALUE");
     }
-    sandbox.node.kill();
+    sandbox.kill();
     sandbox.node.restart();
     let mut patient = sandbox.patient(number);
     same(
@@ -337,4 +337,74 @@ async fn an_identifier_is_free_for_another_operation_and_for_reads() {
         (2, &changed.json),
         "a read is never an earlier answer"
     );
+}
+
+#[tokio::test]
+async fn a_change_sent_again_never_reaches_the_record_that_took_its_number_s_place() {
+    let sandbox = Sandbox::shared();
+    let mut worker = sandbox.worker();
+    let (old, new) = (newcomer(&mut worker).await, newcomer(&mut worker).await);
+    let request = request_id();
+    let patches = json!([replace("/gender", json!("male"))]);
+    let first = worker.patch_as(&request, old.id(), 1, &patches).await;
+    assert_eq!(first.ok(200).version(), 2);
+    let (card, body) = (request_id(), coverage(old.id(), "1"));
+    let mut patient = sandbox.patient(old.id());
+    assert_eq!(patient.put_coverage_as(&card, 2, &body).await.ok(201).version(), 3);
+    // So that the version of the coverage would fit as well.
+    let new_now = worker.patch(new.id(), 1, &renamed(&new.json, &word())).await;
+    sandbox.ok(&["patient", "supersede", old.id(), "--by", new.id()]);
+    worker.patch_as(&request, old.id(), 1, &patches).await;
+    patient.put_coverage_as(&card, 2, &body).await;
+    let after = worker.read(new.id()).await;
+    assert_eq!(
+        after.ok(200).json,
+        new_now.json,
+        "one request changed two people's records"
+    );
+    assert!(
+        sandbox
+            .patient(new.id())
+            .coverage(new.id())
+            .await
+            .ok(200)
+            .ids()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_creation_sent_again_after_a_twin_was_invalidated_still_creates_none() {
+    let sandbox = Sandbox::shared();
+    let mut worker = sandbox.worker();
+    let (request, person) = (request_id(), someone());
+    let first = worker.create_as(&request, &person).await;
+    sandbox.ok(&["patient", "invalidate", first.ok(201).id()]);
+    let again = worker.create_as(&request, &person).await;
+    assert!(
+        again.id().is_empty() || again.id() == first.id(),
+        "{}",
+        again.answer.text()
+    );
+    worker.read(first.id()).await.refused(404, "INVALIDATED_RESOURCE");
+}
+
+#[tokio::test]
+async fn an_answer_given_again_does_not_show_the_place_of_a_record_restricted_since() {
+    let sandbox = Sandbox::shared();
+    let mut worker = sandbox.worker();
+    let (created, changed, person) = (request_id(), request_id(), someone());
+    let made = worker.create_as(&created, &person).await;
+    let number = made.ok(201).id();
+    let patches = json!([replace("/gender", json!("male"))]);
+    worker.patch_as(&changed, number, 1, &patches).await.ok(200);
+    sandbox.ok(&["patient", "restrict", number]);
+    for again in [
+        worker.patch_as(&changed, number, 1, &patches).await,
+        worker.create_as(&created, &person).await,
+    ] {
+        for part in ["address", "telecom", "High Street"] {
+            assert!(!again.answer.text().contains(part), "{part}: {}", again.answer.text());
+        }
+    }
 }

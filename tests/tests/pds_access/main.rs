@@ -82,10 +82,9 @@ impl World {
             arguments.extend(["--mode", mode]);
         }
         self.told(&arguments);
-        Application {
-            client: name.to_owned(),
-            ..Application::of(&self.node.sandbox)
-        }
+        let mut application = Application::of(&self.node.sandbox);
+        application.client = name.to_owned();
+        application
     }
 
     fn signed(&self, claims: &Value) -> String {

@@ -161,20 +161,23 @@ struct Own {
 }
 
 impl Updater {
-    /// Those of `people` who have a telephone number; their records are as they were loaded.
-    pub fn of(door: Door, people: &[Person]) -> Updater {
-        let own: Vec<Own> = people
-            .iter()
-            .filter_map(|person| {
-                let (place, element) = person.phone.clone()?;
-                Some(Own {
-                    path: format!("{BASE}/Patient/{}", person.number),
-                    place,
-                    element,
-                    etag: "W/\"1\"".to_owned(),
-                })
-            })
-            .collect();
+    /// Those of `people` who have a telephone number. Each is read once for its version.
+    pub async fn of(mut door: Door, people: Vec<Person>) -> Updater {
+        let mut own = Vec::new();
+        for person in people {
+            let Some((place, element)) = person.phone else {
+                continue;
+            };
+            let path = format!("{BASE}/Patient/{}", person.number);
+            let answer = door.ask("GET", &path, &[], b"").await;
+            let etag = answer.header("etag").expect("a patient has a version").to_owned();
+            own.push(Own {
+                path,
+                place,
+                element,
+                etag,
+            });
+        }
         assert!(!own.is_empty(), "somebody has a telephone number");
         Updater { door, own, done: 0 }
     }

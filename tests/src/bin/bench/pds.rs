@@ -149,9 +149,15 @@ impl Loaded {
         let left = &self.people.some[self.given..];
         let each = (left.len() / count / 2).min(OWN_MAX);
         assert!(each > 0, "there are people left to change: more patients are needed");
-        let doors = self.doors(count).await.into_iter();
-        let clients = doors.zip(left.chunks(each)).map(|(door, own)| Updater::of(door, own));
-        let clients = clients.collect();
+        // All at once: a connection that waits for its turn is closed by the node.
+        let doors = self.doors(count).await.into_iter().zip(left.chunks(each));
+        let tasks: Vec<_> = doors
+            .map(|(door, own)| tokio::spawn(Updater::of(door, own.to_vec())))
+            .collect();
+        let mut clients = Vec::new();
+        for task in tasks {
+            clients.push(task.await.expect("no client panics"));
+        }
         self.given += each * count;
         clients
     }
