@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vertebra_tests::node::{Folder, Node, binary};
 use vertebra_tests::pds::{Client, Reply};
 use vertebra_tests::process::wait_until;
@@ -50,6 +50,18 @@ struct Sandbox {
 struct Turn;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Not before its memory is given back does the next one start; a failed test may have stopped it already.
+        let door = self.node.admin_target().address;
+        self.node.kill();
+        let started = Instant::now();
+        while TcpStream::connect(door).is_ok() && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
 
 impl Turn {
     fn take() -> Turn {
