@@ -1,5 +1,7 @@
 //! Proof that what is stored is whole: journal checksums, the audit chain, and the ledger against the journal.
 
+mod patients;
+
 use crate::audit::{self, Head, Verdict};
 use crate::base::Timestamp;
 use crate::bodies::Bodies;
@@ -68,7 +70,7 @@ const BROKEN_SHOWN_MAX: usize = 20;
 const PAGE: usize = 200;
 
 /// Verifies. Without `deep`: every sealed segment of the three streams, and the audit chain. With it also every body
-/// that state names, read back through the journal. Run it where the journal can be read: on a ring's runtime.
+/// and every version of a patient's record that state names, read back through the journal. Run it where the journal can be read: on a ring's runtime.
 pub async fn verify(store: &Store, deep: bool) -> Report {
     let mut report = Report::default();
     for stream in [Stream::Log, Stream::Bodies, Stream::Audit] {
@@ -94,6 +96,7 @@ pub async fn verify(store: &Store, deep: bool) -> Report {
             Err(why) => Err(why),
         };
         report.add("ledger against journal", outcome);
+        report.add("patients against journal", patients::check(store).await);
     }
     report
 }

@@ -58,9 +58,9 @@ impl Pds {
         let follows = asked.if_match()?;
         must_be(asked, &["application/json-patch+json"])?;
         let body = body.collect(BODY_BYTES_MAX).await?;
-        let current = self.records.current(number)?;
-        // By the number that was asked for: a request that is sent again after another record took the number's place is
-        // still the same request, and never reaches that record.
+        // Looked up before the earlier answer is, so that of two requests sent at once one finds the other's. By the number
+        // that was asked for: what is sent again after another record took the number's place is still the same request.
+        let current = self.records.current(number);
         let once = asked.once(
             &access.who(),
             "update",
@@ -69,6 +69,11 @@ impl Pds {
         );
         if let Some(earlier) = self.earlier(&once)? {
             return self.answer_with(StatusCode::OK, earlier).await;
+        }
+        let current = current?;
+        if current.number != number {
+            let what = "another record took the place of this NHS number; read it, and change it under its own number";
+            return Err(Issue::new(Code::ResourceVersionMismatch, what).into());
         }
         if !current.record.security.is_open() {
             let what = "this record is restricted; only the National Back Office changes it";

@@ -77,7 +77,7 @@ impl Pds {
         })?;
         let (subscriber, coverage) = rules::coverage(&sent, self.today())?;
         let number = grant.of(number(&subscriber)?)?;
-        let current = self.records.current(number)?;
+        let current = self.records.current(number);
         let once = asked.once(
             &access.who(),
             "coverage",
@@ -87,6 +87,7 @@ impl Pds {
         let stored = match self.earlier(&once)? {
             Some(earlier) => earlier,
             None => {
+                let current = current?;
                 if !current.record.security.is_open() {
                     let what = "this record is restricted; only the National Back Office changes it";
                     return Err(Issue::new(Code::ForbiddenUpdate, what).into());
