@@ -361,6 +361,18 @@ async fn where_a_restricted_patient_is_turns_up_nowhere_and_nobody_s_values_in_l
     let people = People::planted();
     world.import(&people.resources());
     let (places, values) = (people.places(), people.values());
+    for person in &people.hidden {
+        let whole = world.told(&["patient", "show", &person.number]);
+        for value in [
+            &person.postcode,
+            &person.old_postcode,
+            &person.phone,
+            &person.email,
+            &person.practice,
+        ] {
+            assert!(whole.contains(value.as_str()), "it is there to be leaked: {value}");
+        }
+    }
     round(&world, &people).await;
     // Marked while the node runs, so that the commands of operators are in the log too.
     world.told(&["patient", "restrict", &people.open.number]);
