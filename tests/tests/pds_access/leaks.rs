@@ -1,7 +1,7 @@
 //! Where a restricted patient is turns up nowhere; and nobody's values turn up in logs, metrics and errors.
 
 use crate::people::{self, BIRTH, Planted};
-use crate::{World, text, world};
+use crate::{ALONE, World, text, world};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -356,10 +356,23 @@ async fn round(world: &World, people: &People) {
 
 #[tokio::test]
 async fn where_a_restricted_patient_is_turns_up_nowhere_and_nobody_s_values_in_logs_and_metrics() {
+    let _alone = ALONE.lock().await;
     let mut world = World::start("pds-leaks", &["--log-level", "trace"]);
     let people = People::planted();
     world.import(&people.resources());
     let (places, values) = (people.places(), people.values());
+    for person in &people.hidden {
+        let whole = world.told(&["patient", "show", &person.number]);
+        for value in [
+            &person.postcode,
+            &person.old_postcode,
+            &person.phone,
+            &person.email,
+            &person.practice,
+        ] {
+            assert!(whole.contains(value.as_str()), "it is there to be leaked: {value}");
+        }
+    }
     round(&world, &people).await;
     // Marked while the node runs, so that the commands of operators are in the log too.
     world.told(&["patient", "restrict", &people.open.number]);
@@ -404,7 +417,8 @@ async fn serve_with_json_log(world: &World) -> (std::path::PathBuf, Process) {
          [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n\
          require_client_certificate = false\n\n[admin]\nsocket = \"json.sock\"\nlisten = \"{admin}\"\n\n\
          [mesh]\nshared_key = \"shared.key\"\n\n[tokens]\nsigning_key = \"tokens.key\"\n\
-         authority_jwks = \"authority.jwks\"\nauthority_issuer = \"{issuer}\"\n\n\
+         authority_jwks = \"authority.jwks\"\nauthority_issuer = \"{issuer}\"\n\
+         token_urls = [\"https://127.0.0.1:{port}/oauth2/token\"]\n\n\
          [pds]\nurl = \"https://127.0.0.1:{port}\"\n\n[logging]\nformat = \"json\"\nlevel = \"trace\"\n"
     );
     let file = data.join("json.toml");

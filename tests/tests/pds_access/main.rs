@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use tokio::sync::Mutex;
 use vertebra_tests::node::{Folder, Node, binary};
 use vertebra_tests::pds::Client;
 use vertebra_tests::tokens::{Application, Authority, with};
@@ -116,6 +117,9 @@ impl World {
         claims
     }
 }
+
+/// Held by a test that starts sandboxes of its own: together they would lock more memory than a user may.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// The sandbox that tests share.
 fn world() -> &'static World {

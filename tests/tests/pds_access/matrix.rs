@@ -301,7 +301,12 @@ fn asked(operation: Operation, target: &Target, at: usize) -> (&'static str, Str
         }
         Operation::Create => {
             let letters: String = at.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
-            let patient = new_patient(&format!("Matrix{letters}"), &["Newly"], "ZZ99 3VZ", "01632960001");
+            let (family, given, phone) = (
+                format!("Matrix{letters}"),
+                format!("Newly{letters}"),
+                format!("07701{at:06}"),
+            );
+            let patient = new_patient(&family, &[&given], "ZZ99 3VZ", &phone);
             ("POST", "/Patient".to_owned(), patient.to_string())
         }
         Operation::Related => ("GET", format!("/Patient/{number}/RelatedPerson"), String::new()),

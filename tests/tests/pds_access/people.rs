@@ -74,8 +74,9 @@ impl Planted {
         }
     }
 
+    /// Not of hexadecimal digits alone, so that no digest holds it.
     fn code(&self, kind: u8) -> String {
-        format!("F{}{kind}", self.tag)
+        format!("Z{}P{kind}", self.tag)
     }
 
     /// Every value that tells where they are.

@@ -1,6 +1,6 @@
 //! Answers judged by other people's tools: schemathesis against the specification, fhir.resources against FHIR.
 
-use crate::{World, text, world};
+use crate::{ALONE, World, text, world};
 use serde_json::Value;
 use std::path::PathBuf;
 use vertebra_tests::pds::{Client, Reply};
@@ -26,6 +26,7 @@ fn specification() -> Option<PathBuf> {
 #[tokio::test]
 async fn whatever_schemathesis_makes_of_the_specification_is_answered_as_it_says() {
     let Some(specification) = specification() else { return };
+    let _alone = ALONE.lock().await;
     let world = World::start("pds-schemathesis", &[]);
     let url = format!(
         "{}{}",

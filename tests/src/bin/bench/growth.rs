@@ -65,11 +65,11 @@ pub async fn measure() -> Vec<Row> {
     assert!(many > few, "VERTEBRA_BENCH_GROWTH is more than VERTEBRA_BENCH_PATIENTS");
     let own = cpu(std::process::id());
     let mut loaded = Loaded::start("bench-growth");
-    let (file, _) = loaded.grow(few);
+    let (file, _) = loaded.grow(few).await;
     // The next lot needs the room.
     std::fs::remove_file(file).expect("the file is ours");
     let before = figures(&mut loaded).await;
-    loaded.grow(many);
+    loaded.grow(many).await;
     let after = figures(&mut loaded).await;
     let own_cpu = cpu(std::process::id()) - own;
     let row = |measure: &str, of: fn(&Figures) -> f64, unit: &str, slower: f64| Row {

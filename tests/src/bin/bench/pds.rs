@@ -23,6 +23,8 @@ pub const AT_ONCE: usize = 64;
 const SEARCHING: usize = 16;
 /// Of how many people a client that updates has its own, at most.
 const OWN_MAX: usize = 200;
+/// What may wait for a checkpoint in a node that is quiet.
+const DIRTY_BYTES_MAX: f64 = 65_536.0;
 /// Rounds, each beside one of the peer's.
 const ROUNDS: u64 = 3;
 /// What Blaze loads a second on each core, by its own publication; ours is a fixed figure for all cores.
@@ -106,7 +108,7 @@ impl Loaded {
     }
 
     /// Writes the next people up to `total` into a file and loads it; the file, and what that took.
-    pub fn grow(&mut self, total: u64) -> (PathBuf, Import) {
+    pub async fn grow(&mut self, total: u64) -> (PathBuf, Import) {
         let more = total - self.count;
         let file = people::write(self.folder.path(), self.count, more);
         let path = file.to_str().expect("a plain path");
@@ -125,7 +127,7 @@ impl Loaded {
         println!("loaded {more} patients in {:.0} s", wall.as_secs_f64());
         self.people.add(&file, more);
         self.count = total;
-        settle(self.node.pid());
+        settle(&self.node).await;
         (file, import)
     }
 
@@ -163,16 +165,25 @@ impl Loaded {
     }
 }
 
-/// Waits until a process that nobody asks anything is quiet: what it was given it may still be putting in order.
-pub fn settle(pid: u32) {
+/// Waits until a node that nobody asks anything has put in order what it was given: nothing is left for a checkpoint, and
+/// its threads are idle.
+async fn settle(node: &Node) {
     for _ in 0..120 {
-        let before = cpu(pid);
-        std::thread::sleep(Duration::from_secs(1));
-        if cpu(pid) - before < Duration::from_millis(50) {
+        let before = cpu(node.pid());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let idle = cpu(node.pid()) - before < Duration::from_millis(50);
+        let text = node.admin("GET", "/metrics", &Value::Null).await.text();
+        let dirty = text
+            .lines()
+            .find_map(|line| line.strip_prefix("vertebra_ledger_dirty_bytes "));
+        let dirty: f64 = dirty
+            .and_then(|bytes| bytes.parse().ok())
+            .expect("the node tells what waits");
+        if idle && dirty < DIRTY_BYTES_MAX {
             return;
         }
     }
-    println!("the server is not quiet after two minutes");
+    println!("the node is not quiet after two minutes");
 }
 
 /// One side's figures of a round of requests.
@@ -257,7 +268,7 @@ impl Seen {
 pub async fn measure(wanted: Wanted) -> Vec<Row> {
     let patients = number_from("VERTEBRA_BENCH_PATIENTS", 1_000_000);
     let mut loaded = Loaded::start("bench-pds");
-    let (file, import) = loaded.grow(patients);
+    let (file, import) = loaded.grow(patients).await;
     let mut rows = Vec::new();
     if wanted.load {
         rows.push(load_row(&import));
