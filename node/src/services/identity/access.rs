@@ -121,7 +121,12 @@ impl<R: Read> Gate<'_, R> {
     /// # Errors
     /// `Token`, `ClientUnknown`, `ClientDisabled`, `ModeNotAllowed`, `TooOften`, in this order.
     pub fn admit(&self, headers: &HeaderMap, peer: &Peer, now: Timestamp) -> Result<Admitted, Denied> {
-        let principal = self.tokens.verify(headers.get(header::AUTHORIZATION), now);
+        // Of two, whoever stands between might have judged the other.
+        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+        let principal = match (authorizations.next(), authorizations.next()) {
+            (_, Some(_)) => Err(TokenRefused::Unreadable),
+            (one, None) => self.tokens.verify(one, now),
+        };
         let principal = principal.map_err(|refused| Denied {
             refused: refused.into(),
             caller: None,

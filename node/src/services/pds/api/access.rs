@@ -80,20 +80,24 @@ impl Access {
         }
     }
 
-    /// Holds the headers against the token, and takes over what they add.
+    /// Takes over what the headers say of the caller, for the record.
+    pub fn note(&mut self, headers: &Headers) {
+        if let Some(organisation) = &headers.on_behalf {
+            self.caller.on_behalf = organisation.to_string();
+        }
+    }
+
+    /// Holds the headers against the token.
     ///
     /// # Errors
     /// INVALID_VALUE when a worker names another role profile than the token's.
-    pub fn with(&mut self, headers: &Headers) -> Result<(), Failure> {
+    pub fn fits(&self, headers: &Headers) -> Result<(), Failure> {
         if let (Kind::Worker(worker), Some(role_id)) = (&self.principal.kind, &headers.role_id)
             && worker.role_id != *role_id
         {
             let what =
                 "the header NHSD-Session-URID is not the role that the user signed in with; leave it out or correct it";
             return Err(Issue::new(Code::InvalidValue, what).into());
-        }
-        if let Some(organisation) = &headers.on_behalf {
-            self.caller.on_behalf = organisation.to_string();
         }
         Ok(())
     }

@@ -23,7 +23,6 @@ pub use access::SCOPE;
 pub use openapi::document;
 
 use crate::audit::{Audit, Entry};
-use crate::auth::Caller;
 use crate::auth::rate::Rates;
 use crate::auth::token::Tokens;
 use crate::base::{Clock, NhsNumber, RequestId};
@@ -162,6 +161,7 @@ impl Pds {
             Ok(behind) => behind,
             Err(failure) => return refused(failure, &mut body).await,
         };
+        let headers = Headers::read(&head.headers);
         let gate = Gate {
             ledger: &self.records.ledger,
             tokens: &self.tokens,
@@ -169,31 +169,31 @@ impl Pds {
         };
         let mut access = match gate.admit(&head.headers, &peer, self.clock.now()) {
             Ok(admitted) => Access::of(admitted),
-            Err(denied) => return self.denied(route, denied, id, &mut body).await,
+            Err(denied) => {
+                return self
+                    .denied(route, denied, noted(&number, &headers), id, &mut body)
+                    .await;
+            }
         };
-        let headers = Headers::read(&head.headers);
-        let client_request = headers
-            .as_ref()
-            .map(|headers| headers.request.clone())
-            .unwrap_or_default();
-        let (result, mut body) = self
-            .call(route, number.clone(), &mut access, (head, headers), body)
-            .await;
+        let client_request = match &headers {
+            Ok(headers) => {
+                access.note(headers);
+                headers.request.clone()
+            }
+            Err(_) => String::new(),
+        };
+        let (result, body) = self.call(route, number.clone(), &access, (head, headers), body).await;
         let (subject, outcome, mut response) = match result {
             Ok(answer) => {
-                let outcome = answer.response.status().as_str().to_owned();
                 let repeated = if answer.repeated { " repeated" } else { "" };
-                (answer.subject, outcome + repeated, answer.response)
+                let outcome = format!("{}{repeated}", answer.response.status().as_str());
+                (answer.subject, outcome, answer.response)
             }
             Err(failure) => {
-                if let Some(body) = &mut body {
+                if let Some(mut body) = body {
                     body.drain(DRAIN_BYTES_MAX).await;
                 }
-                // A number that is none is a client's text, which is not kept.
-                let subject = NhsNumber::parse(&number)
-                    .map(|number| number.to_string())
-                    .unwrap_or_default();
-                (subject, failure.outcome(), failure.response())
+                (named(&number), failure.outcome(), failure.response())
             }
         };
         let entry = Entry {
@@ -216,13 +216,13 @@ impl Pds {
         &self,
         route: &'static Route,
         id: String,
-        access: &mut Access,
+        access: &Access,
         (head, headers): (Parts, Result<Headers, Failure>),
         body: RequestBody,
     ) -> (Result<Answer, Failure>, Option<RequestBody>) {
         let checked = headers.and_then(|headers| {
             let grant = access.grant(route)?;
-            access.with(&headers)?;
+            access.fits(&headers)?;
             Ok((headers, grant))
         });
         let (headers, grant) = match checked {
@@ -230,7 +230,6 @@ impl Pds {
             Err(failure) => return (Err(failure), Some(body)),
         };
         let asked = Asked { head, headers, id };
-        let access = &*access;
         let result = match route.call {
             Call::Search => self.search(&asked, access).await,
             Call::Read => self.read(&asked, grant).await,
@@ -260,34 +259,34 @@ impl Pds {
         today(self.clock.now())
     }
 
-    /// Answers a caller who was not admitted; a known one is put on the record.
-    async fn denied(&self, route: &Route, denied: Denied, id: RequestId, body: &mut RequestBody) -> Response {
+    /// Answers a caller who was not admitted; a known one is put on the record, with what the request says of itself.
+    async fn denied(
+        &self,
+        route: &Route,
+        denied: Denied,
+        noted: Entry,
+        id: RequestId,
+        body: &mut RequestBody,
+    ) -> Response {
         let client = denied
             .caller
             .as_ref()
             .map_or("unproved", |caller| caller.client.as_str());
         tracing::info!(request = %id, rule = denied.refused.code(), client, "a request was not admitted");
         let failure = Failure::from(denied.refused);
-        if let Some(caller) = &denied.caller
-            && let Err(failure) = self.record_refusal(route, caller, &failure, id).await
-        {
-            return failure.response();
+        if let Some(caller) = &denied.caller {
+            let entry = Entry {
+                subject: noted.subject,
+                client_request: noted.client_request,
+                on_behalf: noted.on_behalf,
+                outcome: failure.outcome(),
+                ..access::entry(caller)
+            };
+            if let Err(failure) = self.record(route, entry, id).await {
+                return failure.response();
+            }
         }
         refused(failure, body).await
-    }
-
-    async fn record_refusal(
-        &self,
-        route: &Route,
-        caller: &Caller,
-        failure: &Failure,
-        id: RequestId,
-    ) -> Result<(), Failure> {
-        let entry = Entry {
-            outcome: failure.outcome(),
-            ..access::entry(caller)
-        };
-        self.record(route, entry, id).await
     }
 
     /// Puts what was done on the record and waits until it is durable.
@@ -303,6 +302,26 @@ impl Pds {
             Issue::new(Code::ServiceUnavailable, what).into()
         })
     }
+}
+
+/// The number that a path names. One that is none is a client's text, which is not kept.
+fn named(number: &str) -> String {
+    NhsNumber::parse(number)
+        .map(|number| number.to_string())
+        .unwrap_or_default()
+}
+
+/// What a request says of itself, for the record of one that was not admitted.
+fn noted(number: &str, headers: &Result<Headers, Failure>) -> Entry {
+    let mut entry = Entry {
+        subject: named(number),
+        ..Entry::default()
+    };
+    if let Ok(headers) = headers {
+        entry.client_request.clone_from(&headers.request);
+        entry.on_behalf = headers.on_behalf.as_ref().map(ToString::to_string).unwrap_or_default();
+    }
+    entry
 }
 
 /// Answers a refusal.
