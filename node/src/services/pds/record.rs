@@ -11,7 +11,10 @@
 use super::{Security, rules};
 use crate::base::{Digest, NhsNumber};
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Elements that tell where a patient is. Of a restricted record more is in the place part: whatever
 /// [`rules::restrict`] takes away.
@@ -61,18 +64,35 @@ fn canonical(number: NhsNumber, patient: &Value) -> Map<String, Value> {
     for derived in ["resourceType", "id", "meta"] {
         content.remove(derived);
     }
-    if let Some(Value::Array(identifiers)) = content.get_mut("identifier") {
-        // The one that only repeats the number follows from it; one that says more (a verification status) is kept.
-        let plain = json!({"system": NHS_NUMBER_SYSTEM, "value": number.to_string()});
-        identifiers.retain(|identifier| *identifier != plain);
-        if identifiers.is_empty() {
-            content.remove("identifier");
-        }
+    if let Some(value) = content.remove("identifier")
+        && let Some(own) = identifiers(number, &value)
+    {
+        content.insert("identifier".to_owned(), own);
     }
-    if let Some(Value::Array(extensions)) = content.get_mut("extension") {
-        extensions.sort_by(|one, other| url(one).cmp(url(other)));
+    if let Some(value) = content.get_mut("extension") {
+        *value = extensions(value);
     }
     content
+}
+
+/// The identifiers without the one that only repeats the number, which follows from it; one that says more (a
+/// verification status) stays. `None` when nothing is left.
+fn identifiers(number: NhsNumber, identifiers: &Value) -> Option<Value> {
+    let Value::Array(identifiers) = identifiers else {
+        return Some(identifiers.clone());
+    };
+    let plain = json!({"system": NHS_NUMBER_SYSTEM, "value": number.to_string()});
+    let own: Vec<Value> = identifiers.iter().filter(|one| **one != plain).cloned().collect();
+    (!own.is_empty()).then_some(Value::Array(own))
+}
+
+/// The extensions, sorted by their URL.
+fn extensions(extensions: &Value) -> Value {
+    let mut sorted = extensions.clone();
+    if let Value::Array(extensions) = &mut sorted {
+        extensions.sort_by(|one, other| url(one).cmp(url(other)));
+    }
+    sorted
 }
 
 fn url(extension: &Value) -> &str {
@@ -92,40 +112,94 @@ fn digest(number: NhsNumber, security: Security, superseded_by: Option<NhsNumber
 
 /// Cuts a patient for keeping.
 pub fn keep(number: NhsNumber, security: Security, superseded_by: Option<NhsNumber>, patient: &Value) -> Kept {
-    let mut open = canonical(number, patient);
-    let all = serde_json::to_vec(&open).expect("JSON serialises into memory");
-    let digest = digest(number, security, superseded_by, &all);
-    let mut place = Map::new();
-    if security.is_open() {
-        for element in PLACE_ELEMENTS {
-            if let Some(value) = open.remove(element) {
-                place.insert(element.to_owned(), value);
-            }
-        }
+    let (all, bytes, place_bytes) = if security.is_open() {
+        keep_open(number, patient)
     } else {
-        let mut shown = Value::Object(open.clone());
-        rules::restrict(&mut shown);
-        // An element that is shown in part is in the place part whole.
-        open.retain(|element, value| {
-            shown.get(element) == Some(value) || {
-                place.insert(element.clone(), std::mem::take(value));
-                false
-            }
-        });
-        if let Value::Object(shown) = shown {
-            open.extend(shown);
-        }
+        keep_restricted(canonical(number, patient))
+    };
+    Kept {
+        place_bytes,
+        bytes: Bytes::from(bytes),
+        digest: digest(number, security, superseded_by, &all),
     }
-    let mut bytes = serde_json::to_vec(&open).expect("JSON serialises into memory");
+}
+
+/// The canonical content, the two parts, and the length of the second. Each element is written once and nothing is
+/// copied as JSON but the two lists that the canonical form changes: nearly every write comes here.
+fn keep_open(number: NhsNumber, patient: &Value) -> (Vec<u8>, Vec<u8>, u32) {
+    let mut all = Vec::with_capacity(2048);
+    let mut elements: Vec<(bool, Range<usize>)> = Vec::new();
+    all.push(b'{');
+    for (name, value) in patient.as_object().into_iter().flatten() {
+        let value = match name.as_str() {
+            "resourceType" | "id" | "meta" => continue,
+            "identifier" => match identifiers(number, value) {
+                Some(own) => Cow::Owned(own),
+                None => continue,
+            },
+            "extension" => Cow::Owned(extensions(value)),
+            _ => Cow::Borrowed(value),
+        };
+        if all.len() > 1 {
+            all.push(b',');
+        }
+        let start = all.len();
+        write(&mut all, name);
+        all.push(b':');
+        write(&mut all, value.as_ref());
+        elements.push((PLACE_ELEMENTS.contains(&name.as_str()), start..all.len()));
+    }
+    all.push(b'}');
+    let mut bytes = Vec::with_capacity(all.len() + 2);
+    let part = |bytes: &mut Vec<u8>, wanted: bool| {
+        bytes.push(b'{');
+        let own = elements.iter().filter(|(place, _)| *place == wanted);
+        for (at, (_, range)) in own.enumerate() {
+            if at > 0 {
+                bytes.push(b',');
+            }
+            bytes.extend_from_slice(&all[range.clone()]);
+        }
+        bytes.push(b'}');
+    };
+    part(&mut bytes, false);
+    let open_bytes = bytes.len();
+    if elements.iter().any(|(place, _)| *place) {
+        part(&mut bytes, true);
+    }
+    let place_bytes = (bytes.len() - open_bytes) as u32;
+    (all, bytes, place_bytes)
+}
+
+/// The same of a restricted record.
+fn keep_restricted(mut open: Map<String, Value>) -> (Vec<u8>, Vec<u8>, u32) {
+    let mut all = Vec::new();
+    write(&mut all, &open);
+    let mut place = Map::new();
+    let mut shown = Value::Object(open.clone());
+    rules::restrict(&mut shown);
+    // An element that is shown in part is in the place part whole.
+    open.retain(|element, value| {
+        shown.get(element) == Some(value) || {
+            place.insert(element.clone(), std::mem::take(value));
+            false
+        }
+    });
+    if let Value::Object(shown) = shown {
+        open.extend(shown);
+    }
+    let mut bytes = Vec::new();
+    write(&mut bytes, &open);
     let open_bytes = bytes.len();
     if !place.is_empty() {
-        serde_json::to_writer(&mut bytes, &place).expect("JSON serialises into memory");
+        write(&mut bytes, &place);
     }
-    Kept {
-        place_bytes: (bytes.len() - open_bytes) as u32,
-        bytes: Bytes::from(bytes),
-        digest,
-    }
+    let place_bytes = (bytes.len() - open_bytes) as u32;
+    (all, bytes, place_bytes)
+}
+
+fn write(bytes: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(bytes, value).expect("JSON serialises into memory");
 }
 
 /// The head of a resource: what follows from the record.
@@ -252,6 +326,30 @@ mod tests {
             back["meta"] = Value::Null;
             before["meta"] = Value::Null;
             assert_eq!(back, before);
+        }
+    }
+
+    #[test]
+    fn an_open_record_is_cut_as_its_canonical_form_would_be() {
+        let mut unusual = patient();
+        unusual["identifier"] = json!([
+            {"system": NHS_NUMBER_SYSTEM, "value": "9000000009"}, {"system": "other", "value": "1"},
+        ]);
+        unusual["odd \"key\""] = json!({"b": 1, "a": [null, "\u{1F600}"]});
+        for patient in [patient(), unusual, json!({}), json!({"address": []})] {
+            let (all, bytes, place_bytes) = keep_open(number(), &patient);
+            let mut open = canonical(number(), &patient);
+            assert_eq!(all, serde_json::to_vec(&open).expect("JSON"));
+            let mut place = Map::new();
+            for element in PLACE_ELEMENTS {
+                place.extend(open.remove(element).map(|value| (element.to_owned(), value)));
+            }
+            let mut expected = serde_json::to_vec(&open).expect("JSON");
+            if !place.is_empty() {
+                write(&mut expected, &place);
+            }
+            assert_eq!(bytes, expected);
+            assert_eq!(place_bytes > 0, !place.is_empty());
         }
     }
 

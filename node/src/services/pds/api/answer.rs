@@ -42,6 +42,49 @@ pub(super) fn moment(at: Timestamp) -> String {
     at.calendar().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
+/// A searchset that is written entry by entry, so that a resource is serialised once, into the answer.
+pub(super) struct Searchset {
+    entries: Vec<u8>,
+    total: usize,
+}
+
+impl Searchset {
+    pub fn new() -> Searchset {
+        Searchset {
+            entries: Vec::new(),
+            total: 0,
+        }
+    }
+
+    /// Adds a match.
+    pub fn add(&mut self, url: &str, score: f64, resource: &Value) {
+        if self.total > 0 {
+            self.entries.push(b',');
+        }
+        self.total += 1;
+        // The URL is ours and has nothing to escape.
+        self.entries.extend_from_slice(
+            format!("{{\"fullUrl\":\"{url}\",\"search\":{{\"score\":{score:?}}},\"resource\":").as_bytes(),
+        );
+        serde_json::to_writer(&mut self.entries, resource).expect("JSON serialises into memory");
+        self.entries.push(b'}');
+    }
+
+    /// The answer.
+    pub fn response(self, now: Timestamp) -> Response {
+        let head = format!(
+            "{{\"resourceType\":\"Bundle\",\"type\":\"searchset\",\"timestamp\":\"{}\",\"total\":{},\"entry\":[",
+            moment(now),
+            self.total
+        );
+        let mut body = Vec::with_capacity(head.len() + self.entries.len() + 2);
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(&self.entries);
+        body.extend_from_slice(b"]}");
+        bytes(StatusCode::OK, Bytes::from(body))
+    }
+}
+
 /// A searchset of these entries.
 pub(super) fn bundle(now: Timestamp, entries: Vec<Value>) -> Value {
     json!({

@@ -12,7 +12,7 @@ use crate::services::pds::command::{Command, Guard, IndexKey, Once, PutPatient, 
 use crate::services::pds::matching::Card;
 use crate::services::pds::matching::creating::twins;
 use crate::services::pds::outcome::{Code, Issue};
-use crate::services::pds::record::{self, PATIENT_BYTES_MAX};
+use crate::services::pds::record::{self, Kept, PATIENT_BYTES_MAX};
 use crate::services::pds::records::{RecordsError, Stored};
 use crate::services::pds::{rules, state};
 use ::http::{HeaderValue, StatusCode, header};
@@ -103,9 +103,9 @@ impl Pds {
             once: Some(once),
             guard: None,
         };
-        let (command, tail) = self.put(change, &after)?;
-        let stored = self.records.propose(&command, &tail).await?;
-        self.answer_with(StatusCode::OK, stored).await
+        let put = self.put(change, &after)?;
+        let stored = self.records.propose(&put.command, &put.kept.bytes).await?;
+        self.answer_put(StatusCode::OK, stored, &put.kept).await
     }
 
     /// POST /Patient
@@ -139,9 +139,9 @@ impl Pds {
                 once: Some(once.clone()),
                 guard: Some(guard),
             };
-            let (command, tail) = self.put(change, &patient)?;
-            match self.records.propose(&command, &tail).await {
-                Ok(stored) => return self.answer_with(StatusCode::CREATED, stored).await,
+            let put = self.put(change, &patient)?;
+            match self.records.propose(&put.command, &put.kept.bytes).await {
+                Ok(stored) => return self.answer_put(StatusCode::CREATED, stored, &put.kept).await,
                 // Somebody came between: the number is taken, or the same person may be there by now.
                 Err(RecordsError::Refused(Refusal::Exists { .. } | Refusal::Raced)) => {}
                 Err(other) => return Err(other.into()),
@@ -170,23 +170,37 @@ impl Pds {
     async fn answer_with(&self, status: StatusCode, stored: Stored) -> Result<Answer, Failure> {
         let version = self.records.exactly(stored.number, Some(stored.version))?;
         let body = self.records.shown_now(&version).await?;
+        Ok(self.answer_bytes(status, stored, body))
+    }
+
+    /// The same, out of the bytes that were stored just now.
+    async fn answer_put(&self, status: StatusCode, stored: Stored, kept: &Kept) -> Result<Answer, Failure> {
+        if stored.repeated {
+            return self.answer_with(status, stored).await;
+        }
+        let (open, place) = kept.bytes.split_at(kept.open_bytes() as usize);
+        let body = record::show(stored.number, stored.version, Security::Unrestricted, open, place);
+        Ok(self.answer_bytes(status, stored, body))
+    }
+
+    fn answer_bytes(&self, status: StatusCode, stored: Stored, body: bytes::Bytes) -> Answer {
         let mut response = answer::resource(status, stored.version, body);
         if status == StatusCode::CREATED {
             let location = format!("{}/Patient/{}", super::routes::BASE, stored.number);
             let location = HeaderValue::from_str(&location).expect("a path of digits is a header value");
             response.headers_mut().insert(header::LOCATION, location);
         }
-        Ok(Answer {
+        Answer {
             repeated: stored.repeated,
             ..Answer::about(response, stored.number)
-        })
+        }
     }
 
-    /// The command that stores a patient, and its tail.
+    /// The command that stores a patient.
     ///
     /// # Errors
     /// TOO_MANY_VALUES_SUBMITTED when the whole is too large.
-    fn put(&self, change: Change, patient: &Value) -> Result<(Command, bytes::Bytes), Failure> {
+    fn put(&self, change: Change, patient: &Value) -> Result<Put, Failure> {
         let security = Security::Unrestricted;
         let kept = record::keep(change.number, security, None, patient);
         if kept.bytes.len() > PATIENT_BYTES_MAX {
@@ -208,7 +222,10 @@ impl Pds {
             keys,
             guard: change.guard,
         };
-        Ok((Command::PutPatient(Box::new(put)), kept.bytes))
+        Ok(Put {
+            command: Command::PutPatient(Box::new(put)),
+            kept,
+        })
     }
 
     /// A number that nobody has yet; whether that is still so is judged in the log.
@@ -223,6 +240,12 @@ impl Pds {
             }
         }
     }
+}
+
+/// A command, and what it stores.
+struct Put {
+    command: Command,
+    kept: Kept,
 }
 
 /// What a write says beside the patient.

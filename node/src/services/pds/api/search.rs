@@ -1,7 +1,7 @@
 //! GET /Patient: search.
 
 use super::access::Access;
-use super::answer;
+use super::answer::Searchset;
 use super::asked::Asked;
 use super::failure::Failure;
 use super::{Answer, Pds};
@@ -9,8 +9,7 @@ use crate::services::pds::matching::{Invalid, Match, Mode, Search, search};
 use crate::services::pds::outcome::{Code, Issue};
 use crate::services::pds::records::RecordsError;
 use crate::services::pds::rules;
-use ::http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Parameters that one search may have.
 const PARAMETERS_MAX: usize = 64;
@@ -37,23 +36,23 @@ impl Pds {
             let what = "too many patients match; add what narrows the search";
             return Err(Issue::new(Code::TooManyMatches, what).into());
         };
-        let mut entries = Vec::with_capacity(matches.len());
+        let mut bundle = Searchset::new();
         let mut subject = String::new();
         for found in &matches {
-            if let Some(entry) = self.entry(found).await? {
+            if let Some(patient) = self.found(found).await? {
                 if !subject.is_empty() {
                     subject.push(' ');
                 }
                 subject.push_str(&found.number.to_string());
-                entries.push(entry);
+                let url = format!("{}/Patient/{}", self.base_url, found.number);
+                bundle.add(&url, found.score.fraction(), &patient);
             }
         }
-        let bundle = answer::bundle(self.clock.now(), entries);
-        Ok(Answer::new(answer::json(StatusCode::OK, &bundle), subject))
+        Ok(Answer::new(bundle.response(self.clock.now()), subject))
     }
 
     /// A match as the client sees it; `None` when the record was changed or withdrawn while the search ran.
-    async fn entry(&self, found: &Match) -> Result<Option<Value>, Failure> {
+    async fn found(&self, found: &Match) -> Result<Option<Value>, Failure> {
         let current = match self.records.exactly(found.number, None) {
             Ok(current) => current,
             Err(RecordsError::NotFound) => return Ok(None),
@@ -65,11 +64,7 @@ impl Pds {
         let shown = self.records.shown(&current).await?;
         let mut patient: Value = serde_json::from_slice(&shown).expect("what is shown is JSON");
         rules::search_view(&mut patient);
-        Ok(Some(json!({
-            "fullUrl": format!("{}/Patient/{}", self.base_url, found.number),
-            "search": { "score": found.score.fraction() },
-            "resource": patient,
-        })))
+        Ok(Some(patient))
     }
 }
 
