@@ -4,6 +4,7 @@ use crate::base::Timestamp;
 use crate::http::{Response, ResponseBody};
 use ::http::{HeaderValue, StatusCode, header};
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 static FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json");
@@ -62,11 +63,11 @@ impl Searchset {
             self.entries.push(b',');
         }
         self.total += 1;
-        // The URL is ours and has nothing to escape.
-        self.entries.extend_from_slice(
-            format!("{{\"fullUrl\":\"{url}\",\"search\":{{\"score\":{score:?}}},\"resource\":").as_bytes(),
-        );
-        serde_json::to_writer(&mut self.entries, resource).expect("JSON serialises into memory");
+        self.entries.extend_from_slice(b"{\"fullUrl\":");
+        write(&mut self.entries, url);
+        self.entries
+            .extend_from_slice(format!(",\"search\":{{\"score\":{score:?}}},\"resource\":").as_bytes());
+        write(&mut self.entries, resource);
         self.entries.push(b'}');
     }
 
@@ -83,6 +84,10 @@ impl Searchset {
         body.extend_from_slice(b"]}");
         bytes(StatusCode::OK, Bytes::from(body))
     }
+}
+
+fn write(bytes: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(bytes, value).expect("JSON serialises into memory");
 }
 
 /// A searchset of these entries.
