@@ -147,10 +147,17 @@ fn lines_that_cannot_be_taken_are_named_and_nothing_else_is_lost() {
         .map(<[u8]>::to_vec)
         .collect();
     let taken = lines.len() as u64;
-    let changed = String::from_utf8(lines[0].clone())
-        .expect("UTF-8")
-        .replace("\"gender\":\"", "\"gender\":\"Planted");
-    let bad: [(usize, Vec<u8>, &str); 6] = [
+    let resource = |line: &[u8]| serde_json::from_slice::<Value>(line).expect("JSON");
+    let mut changed = resource(&lines[0]);
+    changed["name"][0]["family"] = "Planted".into();
+    let mut stray = lines
+        .iter()
+        .map(|line| resource(line))
+        .find(|line| line["resourceType"] == "RelatedPerson")
+        .expect("some have related people");
+    stray["patient"] = serde_json::json!({"identifier": {"value": "9876543210"}});
+    stray["id"] = "Planted".into();
+    let bad: [(usize, Vec<u8>, &str); 7] = [
         (10, b"{\"resourceType\":\"Patient\",\"Planted".to_vec(), "not_json"),
         (
             20,
@@ -163,9 +170,10 @@ fn lines_that_cannot_be_taken_are_named_and_nothing_else_is_lost() {
             500,
             br#"{"resourceType":"RelatedPerson","patient":{"identifier":{"value":"9876543210"}},"id":"Planted"}"#
                 .to_vec(),
-            "patient_unknown",
+            "MISSING_VALUE",
         ),
-        (600, changed.into_bytes(), "exists"),
+        (550, stray.to_string().into_bytes(), "patient_unknown"),
+        (600, changed.to_string().into_bytes(), "exists"),
     ];
     for (at, line, _) in &bad {
         lines.insert(*at, line.clone());
@@ -177,7 +185,7 @@ fn lines_that_cannot_be_taken_are_named_and_nothing_else_is_lost() {
     assert_eq!((code, report["proved"].as_bool()), (Some(1), Some(true)), "{report:#}");
     assert_eq!(
         (report["rejected"].as_u64(), count(&report, "loaded")),
-        (Some(6), taken)
+        (Some(7), taken)
     );
     let told = fs::read_to_string(&rejects).expect("a reject file");
     assert!(
@@ -206,7 +214,7 @@ fn lines_that_cannot_be_taken_are_named_and_nothing_else_is_lost() {
     let (again, _) = import(&data, &file, &more);
     assert_eq!(
         (count(&again, "already_there"), again["rejected"].as_u64()),
-        (taken, Some(6))
+        (taken, Some(7))
     );
     assert!(
         fs::read_to_string(&with_lines)
