@@ -207,8 +207,19 @@ impl CliError {
     }
 }
 
+/// A panic is a bug, after which nothing in memory can be trusted: it ends the process, on whichever thread it happens. By
+/// a hook and not by the build profile, so that the binary and the tests, which unwind, share what is compiled.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    end_on_panic();
     let cli = Cli::parse(); // wrong usage: exit 2, --help and --version: exit 0
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),

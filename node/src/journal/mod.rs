@@ -315,13 +315,12 @@ impl Journal {
             number: position.segment,
         };
         let wanted = self.record_bytes(stream, position)?;
-        let mut record = vec![0; wanted];
         let offset = u64::from(position.offset);
         let gone = |error| gone_or_io(error, stream, position.segment);
-        match self.shared.reads.read_cached(id, offset, &mut record).map_err(gone)? {
-            Some(read) => record.truncate(read),
-            None => record = self.shared.reads.read_on_ring(id, offset, wanted).await.map_err(gone)?,
-        }
+        let record = match self.shared.reads.read_cached(id, offset, wanted).map_err(gone)? {
+            Some(record) => record,
+            None => self.shared.reads.read_on_ring(id, offset, wanted).await.map_err(gone)?,
+        };
         self.check(stream, position, key, record)
     }
 

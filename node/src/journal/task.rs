@@ -19,7 +19,7 @@ use super::format::{BatchKind, BatchWriter, Header, Identity, Place, segment_crc
 use super::planted::{Bug, planted};
 use super::queue::{Entry, Shared};
 use super::recover::{Recovered, Sizes, Tail, seal_batch};
-use super::{AppendError, Position, SegmentInfo};
+use super::{AppendError, Position, SegmentInfo, Stream};
 use crate::ring::storage::{BLOCK_BYTES, BatchWrite, Event, SegmentId, Storage};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -303,9 +303,19 @@ impl<S: Storage> Task<S> {
         let lane = &mut self.lanes[stream];
         let first = lane.backlog.front()?;
         let needed = first.records.front().map_or(0, |record| payload_bytes(&record.payload));
-        if !lane.fits(needed, self.sizes.batch_bytes_max) && !lane.roll() {
-            self.storage.hurry();
-            return None;
+        if !lane.fits(needed, self.sizes.batch_bytes_max) {
+            let full = SegmentId {
+                stream: stream as u8,
+                number: lane.tail.place.0,
+            };
+            if !lane.roll() {
+                self.storage.hurry();
+                return None;
+            }
+            // Records are read from where the log holds them, soon after they were written more often than not.
+            if lane.tail.stream == Stream::Log {
+                self.storage.warm(full);
+            }
         }
         let tail = &mut lane.tail;
         let carry_due = tail.place.1 == 0 || tail.place.1 - tail.carry_offset >= self.sizes.carry_bytes;

@@ -168,9 +168,9 @@ pub(super) fn reactor(
             beat(turns);
             let listener = Listener::new(serving.listener)?;
             let _ = tell.send(figures());
-            let services = serving.services;
+            let services = Rc::new(serving.services);
             let handler: Handler = Rc::new(move |request: Request| {
-                let services = services.clone();
+                let services = Rc::clone(&services);
                 Box::pin(async move { services.handle(request).await })
             });
             serve(listener, Some(serving.tls), serving.door, handler, serving.shutdown).await

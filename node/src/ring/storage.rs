@@ -96,6 +96,9 @@ pub trait Storage {
     /// The prepared segment is wanted soon: finish it at full speed.
     fn hurry(&mut self);
 
+    /// A full segment that will be read: brings it into the page cache in the background. A hint: nothing depends on it.
+    fn warm(&mut self, id: SegmentId);
+
     /// Removes a segment in the background and leaves a mark.
     fn remove(&mut self, id: SegmentId);
 
@@ -130,8 +133,8 @@ pub type RingRead<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + 'a>>;
 
 /// The reading side, used from any thread. A missing segment is `NotFound`. Reads are short at the end of the file.
 pub trait SegmentReads: Send + Sync {
-    /// What can be read without waiting; `None` when the disk would have to be asked.
-    fn read_cached(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<Option<usize>>;
+    /// `bytes` of what can be read without waiting; `None` when the disk would have to be asked.
+    fn read_cached(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Option<Vec<u8>>>;
 
     /// Reads, and blocks the thread for it.
     fn read_blocking(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<usize>;

@@ -4,6 +4,7 @@
 use crate::{Sandbox, add, coverage, newcomer, renamed, replace, someone, word};
 use serde_json::{Value, json};
 use vertebra_tests::pds::{Reply, request_id};
+use vertebra_tests::tokens::Authority;
 
 /// Rounds of two at once.
 const ROUNDS: usize = 200;
@@ -407,4 +408,36 @@ async fn an_answer_given_again_does_not_show_the_place_of_a_record_restricted_si
             assert!(!again.answer.text().contains(part), "{part}: {}", again.answer.text());
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_is_remembered_for_a_day_and_not_for_ever() {
+    const HOUR_S: u64 = 3600;
+    let sandbox = Sandbox::start("pds-repeat-day");
+    let authority = Authority::of(&sandbox.node.sandbox);
+    let mut worker = sandbox.worker();
+    let token = worker.token.clone();
+    let made = newcomer(&mut worker).await;
+    let (number, request) = (made.id(), request_id());
+    let patches = json!([replace("/gender", json!("male"))]);
+    let first = worker.patch_as(&request, number, 1, &patches).await;
+    first.ok(200);
+    let mut ahead_s = 0;
+    for (hours, remembered) in [(24, true), (31, false)] {
+        let advance_ms = (hours * HOUR_S - ahead_s) * 1000;
+        let answer = sandbox
+            .node
+            .admin("POST", "/admin/clock", &json!({ "advance_ms": advance_ms }))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        ahead_s = hours * HOUR_S;
+        worker.token = authority.again(&token, ahead_s);
+        let again = worker.patch_as(&request, number, 1, &patches).await;
+        match remembered {
+            true => same(&first, &again, "a day later"),
+            // A new request, which comes too late.
+            false => drop(again.refused(409, "RESOURCE_VERSION_MISMATCH")),
+        }
+    }
+    assert_eq!(worker.read(number).await.ok(200).version(), 2, "it happened once");
 }

@@ -243,24 +243,36 @@ impl FileReads {
         posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
         Ok(self.open.write().entry(id).or_insert(file).clone())
     }
+
+    /// Has the kernel read a segment into its cache. Direct writes leave nothing there.
+    pub(super) fn warm(&self, id: SegmentId) -> io::Result<()> {
+        posix_fadvise(&*self.file(id)?, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+        Ok(())
+    }
 }
 
 impl SegmentReads for FileReads {
-    fn read_cached(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
+    fn read_cached(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Option<Vec<u8>>> {
         let file = self.file(id)?;
-        let mut done = 0;
-        while done < into.len() {
-            let rest = &mut into[done..];
+        let mut into: Vec<u8> = Vec::with_capacity(bytes);
+        while into.len() < bytes {
+            // The vector may have been given more room than it was asked for.
+            let wanted = bytes - into.len();
+            let rest = &mut into.spare_capacity_mut()[..wanted];
             let piece = libc::iovec {
                 iov_base: rest.as_mut_ptr().cast(),
                 iov_len: rest.len(),
             };
-            let at = (offset + done as u64) as libc::off_t;
+            let at = (offset + into.len() as u64) as libc::off_t;
             // SAFETY: the descriptor is open, and the one iovec describes `rest`, which outlives the call.
             let read = unsafe { libc::preadv2(file.as_raw_fd(), &piece, 1, at, libc::RWF_NOWAIT) };
             match read {
-                0 => return Ok(Some(done)),
-                1.. => done += read as usize,
+                0 => break,
+                1.. => {
+                    let done = into.len() + read as usize;
+                    // SAFETY: the kernel filled that many bytes behind those that were there, all within `rest`.
+                    unsafe { into.set_len(done) };
+                }
                 _ => {
                     let error = io::Error::last_os_error();
                     match error.raw_os_error() {
@@ -271,7 +283,7 @@ impl SegmentReads for FileReads {
                 }
             }
         }
-        Ok(Some(done))
+        Ok(Some(into))
     }
 
     fn read_blocking(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<usize> {

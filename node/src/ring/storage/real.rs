@@ -45,6 +45,7 @@ const SUBMIT_AGAIN_MAX: u32 = 1000;
 /// What the file thread is asked to do.
 enum FileJob {
     Prepare(SegmentId, u32),
+    Warm(SegmentId),
     Remove(SegmentId),
 }
 
@@ -242,6 +243,11 @@ fn run_file_jobs(
                     return;
                 }
             }
+            FileJob::Warm(id) => {
+                if let Err(error) = reads.warm(id) {
+                    tracing::debug!(%error, segment = id.number, "a full journal segment is read from the disk");
+                }
+            }
             FileJob::Remove(id) => {
                 if let Err(error) = folders.remove_segment(id) {
                     tracing::warn!(%error, segment = id.number, "a journal segment could not be removed; its space is not free yet");
@@ -280,6 +286,10 @@ impl Storage for RingStorage {
 
     fn hurry(&mut self) {
         self.pace.hurry.store(true, Ordering::Relaxed);
+    }
+
+    fn warm(&mut self, id: SegmentId) {
+        self.ask(FileJob::Warm(id));
     }
 
     fn remove(&mut self, id: SegmentId) {

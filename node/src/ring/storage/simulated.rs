@@ -512,6 +512,8 @@ impl Storage for SimStorage {
 
     fn hurry(&mut self) {}
 
+    fn warm(&mut self, _: SegmentId) {}
+
     fn remove(&mut self, id: SegmentId) {
         self.disk.0.lock().pending.push(Pending::Remove { id });
     }
@@ -565,8 +567,11 @@ impl Storage for SimStorage {
 }
 
 impl SegmentReads for SimDisk {
-    fn read_cached(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<Option<usize>> {
-        self.read_blocking(id, offset, into).map(Some)
+    fn read_cached(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut into = vec![0; bytes];
+        let read = self.read_blocking(id, offset, &mut into)?;
+        into.truncate(read);
+        Ok(Some(into))
     }
 
     fn read_blocking(&self, id: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<usize> {

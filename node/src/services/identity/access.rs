@@ -3,8 +3,9 @@
 //! A token says who acts; the registry says whether the client may still be used, how, and how often. It is asked in
 //! every request, so a client that is disabled is out at once, whatever its tokens say.
 
-use super::command::{Client, Mode};
-use super::{ClientId, state};
+use super::ClientId;
+use super::command::Mode;
+use super::state::{self, Standing};
 use crate::auth::Caller;
 use crate::auth::rate::Rates;
 use crate::auth::token::{Kind, Principal, TokenRefused, Tokens};
@@ -21,8 +22,6 @@ pub struct Admitted {
     pub caller: Caller,
     /// What the token says.
     pub principal: Arc<Principal>,
-    /// The client that it came through.
-    pub client: Client,
 }
 
 /// Why a request was not admitted. Each has one code, one status and one sentence that says what to do.
@@ -131,15 +130,11 @@ impl<R: Read> Gate<'_, R> {
             refused: refused.into(),
             caller: None,
         })?;
-        let client = ClientId::parse(&principal.client).and_then(|id| state::client(self.ledger, &id));
-        let organisation = client.as_ref().map(|client| client.ods.clone());
-        let caller = principal.caller(organisation, peer.certificate.clone());
-        match self.judge(client, &principal) {
-            Ok(client) => Ok(Admitted {
-                caller,
-                principal,
-                client,
-            }),
+        let client = ClientId::parse(&principal.client).and_then(|id| state::standing(self.ledger, &id));
+        let judged = self.judge(client.as_ref(), &principal);
+        let caller = principal.caller(client.map(|client| client.ods), peer.certificate.clone());
+        match judged {
+            Ok(()) => Ok(Admitted { caller, principal }),
             Err(refused) => Err(Denied {
                 refused,
                 caller: Some(caller),
@@ -147,18 +142,17 @@ impl<R: Read> Gate<'_, R> {
         }
     }
 
-    fn judge(&self, client: Option<Client>, principal: &Principal) -> Result<Client, NotAdmitted> {
+    fn judge(&self, client: Option<&Standing>, principal: &Principal) -> Result<(), NotAdmitted> {
         let client = client.ok_or(NotAdmitted::ClientUnknown)?;
         if !client.active {
             return Err(NotAdmitted::ClientDisabled);
         }
-        if !client.allows(mode(&principal.kind)) {
+        if !client.modes.contains(&mode(&principal.kind)) {
             return Err(NotAdmitted::ModeNotAllowed);
         }
         self.rates
-            .take(client.id.as_str(), client.requests_per_second)
-            .map_err(|retry_after_s| NotAdmitted::TooOften { retry_after_s })?;
-        Ok(client)
+            .take(&principal.client, client.requests_per_second)
+            .map_err(|retry_after_s| NotAdmitted::TooOften { retry_after_s })
     }
 }
 

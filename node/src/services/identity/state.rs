@@ -10,12 +10,11 @@
 
 use super::ClientId;
 use super::command::{Client, Command, DecodeError, Mode, Outcome, Refusal};
-use crate::base::Timestamp;
+use crate::base::{OdsCode, Timestamp};
 use crate::ledger::{Read, Table, Writer};
 use crate::log::At;
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 
 /// client → [`Client`].
@@ -111,6 +110,49 @@ pub fn client(state: &impl Read, id: &ClientId) -> Option<Client> {
     client
 }
 
+/// What a request is admitted by. A part of [`Client`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The organisation that an application acts for.
+    pub ods: OdsCode,
+    /// How the client may be used.
+    pub modes: Vec<Mode>,
+    /// Requests a second, on each node.
+    pub requests_per_second: u32,
+    /// May be used.
+    pub active: bool,
+}
+
+/// A [`Client`] as it is stored, read without copying what admission does not ask for.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "every field has its place in the stored bytes")]
+struct Row<'a> {
+    id: &'a str,
+    name: &'a str,
+    ods: OdsCode,
+    #[serde(borrow)]
+    keys: Vec<(&'a str, &'a [u8], &'a [u8])>,
+    modes: Vec<Mode>,
+    scopes: Vec<&'a str>,
+    requests_per_second: u32,
+    active: bool,
+}
+
+/// Whether and how often a client may ask, `None` when there is none. Every request asks for it.
+pub fn standing(state: &impl Read, id: &ClientId) -> Option<Standing> {
+    let mut standing = None;
+    state.with(CLIENTS, id.as_str().as_bytes(), &mut |bytes| {
+        let row: Row<'_> = read(bytes);
+        standing = Some(Standing {
+            ods: row.ods,
+            modes: row.modes,
+            requests_per_second: row.requests_per_second,
+            active: row.active,
+        });
+    });
+    standing
+}
+
 /// Clients in order of their identifiers, at most `max` after `after`.
 pub fn clients(state: &impl Read, after: Option<&ClientId>, max: usize) -> Vec<Client> {
     let mut clients = Vec::new();
@@ -132,7 +174,7 @@ fn write<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// The ledger has checked the bytes, so what cannot be read is a bug or an older release on newer data.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> T {
     let (&version, rest) = bytes.split_first().expect("a value has a version byte");
     assert!(
         version == VALUE_VERSION,

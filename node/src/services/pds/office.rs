@@ -2,10 +2,8 @@
 //! version that a record ever had. Operators reach it through the admin door alone.
 
 use super::Security;
-use super::command::{Command, PutPatient, Refusal};
-use super::matching::Card;
-use super::record;
-use super::records::{Numbered, Records, RecordsError, Stored};
+use super::command::Refusal;
+use super::records::{NewVersion, Numbered, Records, RecordsError, Stored};
 use super::state;
 use crate::base::NhsNumber;
 use serde::{Deserialize, Serialize};
@@ -81,22 +79,9 @@ impl Records {
                 Mark::Supersede { by } => (Security::Redacted, Some(self.successor(number, by.0)?)),
             };
             let patient = self.whole(&before).await?;
-            let kept = record::keep(number, security, superseded_by, &patient);
-            let card = Card::of(&patient, security, today);
-            let put = PutPatient {
-                number,
-                follows: before.record.version,
-                once: None,
-                security,
-                superseded_by,
-                digest: kept.digest,
-                open_bytes: kept.open_bytes(),
-                place_bytes: kept.place_bytes,
-                card: card.encode(),
-                keys: card.keys(),
-                guard: None,
-            };
-            match self.propose(&Command::PutPatient(Box::new(put)), &kept.bytes).await {
+            let follows = before.record.version;
+            let (command, kept) = NewVersion::of(number, follows, (security, superseded_by), &patient, today).command();
+            match self.propose(&command, &kept.bytes).await {
                 Err(error @ RecordsError::Refused(Refusal::VersionMismatch { .. })) => last = error,
                 other => return Ok(other?),
             }

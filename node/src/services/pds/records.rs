@@ -2,13 +2,16 @@
 //! the operator's calls and the bulk loads all go through here.
 
 use super::Security;
-use super::command::{Command, Outcome, Refusal};
+use super::command::{Command, Outcome, PutPatient, Refusal};
+use super::matching::Card;
+use super::record::Kept;
 use super::state::{self, Part, Record};
 use super::{record, rules};
 use crate::base::NhsNumber;
 use crate::ledger::Ledger;
 use crate::log::{Log, ProposeError};
 use bytes::Bytes;
+use jiff::civil::Date;
 use serde_json::Value;
 
 /// How many records may supersede one another in a row.
@@ -38,6 +41,48 @@ pub struct Parts {
     pub open: Bytes,
     /// What tells where the patient is.
     pub place: Bytes,
+}
+
+/// A version of a patient on its way into the log, and its JSON as it will be kept.
+pub struct NewVersion {
+    /// What is stored of it.
+    pub put: PutPatient,
+    /// Its JSON.
+    pub kept: Kept,
+}
+
+impl NewVersion {
+    /// A version of `patient` that follows version `follows` of the record; 0 makes the record. Found by the keys that it has
+    /// `today`. Whether it may be as large as it is, is for the caller to judge.
+    pub fn of(
+        number: NhsNumber,
+        follows: u32,
+        (security, superseded_by): (Security, Option<NhsNumber>),
+        patient: &Value,
+        today: Date,
+    ) -> NewVersion {
+        let kept = record::keep(number, security, superseded_by, patient);
+        let card = Card::of(patient, security, today);
+        let put = PutPatient {
+            number,
+            follows,
+            once: None,
+            security,
+            superseded_by,
+            digest: kept.digest,
+            open_bytes: kept.open_bytes(),
+            place_bytes: kept.place_bytes,
+            card: card.encode(),
+            keys: card.keys(),
+            guard: None,
+        };
+        NewVersion { put, kept }
+    }
+
+    /// The command, and the JSON that goes behind it.
+    pub fn command(self) -> (Command, Kept) {
+        (Command::PutPatient(Box::new(self.put)), self.kept)
+    }
 }
 
 /// A write that is in the log.

@@ -331,7 +331,7 @@ fn nginx(folder: &Path, node: &Node, bytes: u64) -> (Peer, Target) {
 }
 
 async fn read(loaded: &Loaded) -> Row {
-    let rounds = 600 * number_from("VERTEBRA_BENCH_SCALE", 1);
+    let rounds = 3_000 * number_from("VERTEBRA_BENCH_SCALE", 1);
     let readers = loaded.readers(AT_ONCE).await;
     let (mut readers, _, _) = round(loaded.node.pid(), readers, rounds / 4).await;
     let bytes = readers.iter().map(|reader| reader.bytes).sum::<u64>() / (AT_ONCE as u64 * (rounds / 4));
@@ -369,7 +369,7 @@ async fn read(loaded: &Loaded) -> Row {
 }
 
 async fn search(loaded: &Loaded, postgres: &Postgres, fuzzy: bool) -> Row {
-    let rounds = 1_000 * number_from("VERTEBRA_BENCH_SCALE", 1);
+    let rounds = 5_000 * number_from("VERTEBRA_BENCH_SCALE", 1);
     let statement = if fuzzy { FUZZY } else { EXACT };
     let people: Arc<[Person]> = loaded.people.some.as_slice().into();
     let doors = loaded.doors(SEARCHING).await.into_iter();
@@ -413,7 +413,7 @@ async fn search(loaded: &Loaded, postgres: &Postgres, fuzzy: bool) -> Row {
 }
 
 async fn update(loaded: &mut Loaded, postgres: &mut Postgres) -> Vec<Row> {
-    let rounds = 400 * number_from("VERTEBRA_BENCH_SCALE", 1);
+    let rounds = 1_200 * number_from("VERTEBRA_BENCH_SCALE", 1);
     let updaters = loaded.updaters(AT_ONCE).await;
     let pid = loaded.node.pid();
     let each = postgres.updates_each(ROUNDS + 1, 2_000);

@@ -3,7 +3,7 @@ use crate::auth::token::{Keys, Policy};
 use crate::base::OdsCode;
 use crate::ledger::Ledger;
 use crate::log::At;
-use crate::services::identity::command::Command;
+use crate::services::identity::command::{Client, Command};
 use ::http::HeaderValue;
 use std::path::PathBuf;
 

@@ -97,6 +97,33 @@ fn an_assertion_gives_one_token() {
 }
 
 #[test]
+fn a_client_s_standing_is_what_the_client_says() {
+    let mut world = World::new();
+    let mut client = a_client("app");
+    let second = ClientKey {
+        kid: "second".into(),
+        n: (0..=255).chain(0..=255).collect(),
+        e: Vec::new(),
+    };
+    client.keys.push(second);
+    client.modes = Mode::ALL.to_vec();
+    client.scopes.clear();
+    client.requests_per_second = 100_000;
+    for active in [true, false] {
+        client.active = active;
+        world.apply(&Command::PutClient(client.clone()));
+        let expected = Standing {
+            ods: client.ods.clone(),
+            modes: client.modes.clone(),
+            requests_per_second: client.requests_per_second,
+            active,
+        };
+        assert_eq!(standing(&world.ledger, &client.id), Some(expected));
+    }
+    assert_eq!(standing(&world.ledger, &id("another")), None);
+}
+
+#[test]
 fn two_clients_may_use_the_same_identifier() {
     let mut world = World::with_client();
     world.apply(&Command::PutClient(a_client("other")));

@@ -58,7 +58,7 @@ impl Searchset {
     }
 
     /// Adds a match.
-    pub fn add(&mut self, url: &str, score: f64, resource: &Value) {
+    pub fn add(&mut self, url: &str, score: f64, resource: &impl Serialize) {
         if self.total > 0 {
             self.entries.push(b',');
         }

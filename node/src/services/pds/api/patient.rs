@@ -8,12 +8,12 @@ use super::{Answer, BODY_BYTES_MAX, Pds};
 use crate::base::NhsNumber;
 use crate::http::RequestBody;
 use crate::services::pds::Security;
-use crate::services::pds::command::{Command, Guard, IndexKey, Once, PutPatient, Refusal};
+use crate::services::pds::command::{Once, Refusal};
 use crate::services::pds::matching::Card;
 use crate::services::pds::matching::creating::twins;
 use crate::services::pds::outcome::{Code, Issue};
 use crate::services::pds::record::{self, Kept, PATIENT_BYTES_MAX};
-use crate::services::pds::records::{RecordsError, Stored};
+use crate::services::pds::records::{NewVersion, RecordsError, Stored};
 use crate::services::pds::{rules, state};
 use ::http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
@@ -97,15 +97,11 @@ impl Pds {
             &answer::moment(self.clock.now()),
             &mut element_id,
         )?;
-        let change = Change {
-            number: current.number,
-            follows,
-            once: Some(once),
-            guard: None,
-        };
-        let put = self.put(change, &after)?;
-        let stored = self.records.propose(&put.command, &put.kept.bytes).await?;
-        self.answer_put(StatusCode::OK, stored, &put.kept).await
+        let mut new = self.version(current.number, follows, &after)?;
+        new.put.once = Some(once);
+        let (command, kept) = new.command();
+        let stored = self.records.propose(&command, &kept.bytes).await?;
+        self.answer_put(StatusCode::OK, stored, &kept).await
     }
 
     /// POST /Patient
@@ -133,15 +129,12 @@ impl Pds {
                     None => Err(failure),
                 };
             }
-            let change = Change {
-                number: self.free_number(),
-                follows: 0,
-                once: Some(once.clone()),
-                guard: Some(guard),
-            };
-            let put = self.put(change, &patient)?;
-            match self.records.propose(&put.command, &put.kept.bytes).await {
-                Ok(stored) => return self.answer_put(StatusCode::CREATED, stored, &put.kept).await,
+            let mut new = self.version(self.free_number(), 0, &patient)?;
+            new.put.once = Some(once.clone());
+            new.put.guard = Some(guard);
+            let (command, kept) = new.command();
+            match self.records.propose(&command, &kept.bytes).await {
+                Ok(stored) => return self.answer_put(StatusCode::CREATED, stored, &kept).await,
                 // Somebody came between: the number is taken, or the same person may be there by now.
                 Err(RecordsError::Refused(Refusal::Exists { .. } | Refusal::Raced)) => {}
                 Err(other) => return Err(other.into()),
@@ -196,36 +189,17 @@ impl Pds {
         }
     }
 
-    /// The command that stores a patient.
+    /// The version of an unrestricted patient that a client makes.
     ///
     /// # Errors
     /// TOO_MANY_VALUES_SUBMITTED when the whole is too large.
-    fn put(&self, change: Change, patient: &Value) -> Result<Put, Failure> {
-        let security = Security::Unrestricted;
-        let kept = record::keep(change.number, security, None, patient);
-        if kept.bytes.len() > PATIENT_BYTES_MAX {
+    fn version(&self, number: NhsNumber, follows: u32, patient: &Value) -> Result<NewVersion, Failure> {
+        let new = NewVersion::of(number, follows, (Security::Unrestricted, None), patient, self.today());
+        if new.kept.bytes.len() > PATIENT_BYTES_MAX {
             let what = format!("the record would be larger than {PATIENT_BYTES_MAX} bytes; remove what is outdated");
             return Err(Issue::new(Code::TooManyValuesSubmitted, what).into());
         }
-        let card = Card::of(patient, security, self.today());
-        let keys: Vec<IndexKey> = card.keys();
-        let put = PutPatient {
-            number: change.number,
-            follows: change.follows,
-            once: change.once,
-            security,
-            superseded_by: None,
-            digest: kept.digest,
-            open_bytes: kept.open_bytes(),
-            place_bytes: kept.place_bytes,
-            card: card.encode(),
-            keys,
-            guard: change.guard,
-        };
-        Ok(Put {
-            command: Command::PutPatient(Box::new(put)),
-            kept,
-        })
+        Ok(new)
     }
 
     /// A number that nobody has yet; whether that is still so is judged in the log.
@@ -240,20 +214,6 @@ impl Pds {
             }
         }
     }
-}
-
-/// A command, and what it stores.
-struct Put {
-    command: Command,
-    kept: Kept,
-}
-
-/// What a write says beside the patient.
-struct Change {
-    number: NhsNumber,
-    follows: u32,
-    once: Option<Once>,
-    guard: Option<Guard>,
 }
 
 /// Identifier of a new element in a list: eight hexadecimal digits.

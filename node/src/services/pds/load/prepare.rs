@@ -3,9 +3,9 @@
 //! What is wrong with a line is said by naming the element, never by its value.
 
 use super::super::Security;
-use super::super::command::{Command, PutPatient};
-use super::super::matching::Card;
-use super::super::{record, rules};
+use super::super::record::PATIENT_BYTES_MAX;
+use super::super::records::NewVersion;
+use super::super::rules;
 use super::tally::Kind;
 use crate::base::limits::COMMAND_BYTES_MAX;
 use crate::base::{Digest, NhsNumber};
@@ -174,26 +174,12 @@ fn too_large(what: &str, bytes: usize, bytes_max: usize) -> Issue {
 fn patient(number: NhsNumber, resource: &Value, today: Date) -> Result<Prepared, Issue> {
     let security = security(resource)?;
     let superseded_by = successor(resource, number, security)?;
-    let kept = record::keep(number, security, superseded_by, resource);
-    if kept.bytes.len() > record::PATIENT_BYTES_MAX {
-        return Err(too_large("the patient", kept.bytes.len(), record::PATIENT_BYTES_MAX));
-    }
     structure(Kind::Patient, resource, today)?;
-    let card = Card::of(resource, security, today);
-    let put = Command::PutPatient(Box::new(PutPatient {
-        number,
-        follows: 0,
-        once: None,
-        security,
-        superseded_by,
-        digest: kept.digest,
-        open_bytes: kept.open_bytes(),
-        place_bytes: kept.place_bytes,
-        card: card.encode(),
-        keys: card.keys(),
-        guard: None,
-    }));
-    let command = put.encode(&kept.bytes);
+    let (command, kept) = NewVersion::of(number, 0, (security, superseded_by), resource, today).command();
+    if kept.bytes.len() > PATIENT_BYTES_MAX {
+        return Err(too_large("the patient", kept.bytes.len(), PATIENT_BYTES_MAX));
+    }
+    let command = command.encode(&kept.bytes);
     if command.len() > COMMAND_BYTES_MAX {
         return Err(too_large("the patient with its keys", command.len(), COMMAND_BYTES_MAX));
     }
@@ -206,8 +192,8 @@ fn patient(number: NhsNumber, resource: &Value, today: Date) -> Result<Prepared,
 
 fn attached(kind: Kind, number: NhsNumber, resource: &Value, today: Date) -> Result<Prepared, Issue> {
     let bytes = serde_json::to_vec(resource).expect("JSON serialises into memory");
-    if bytes.len() > record::PATIENT_BYTES_MAX {
-        return Err(too_large("the resource", bytes.len(), record::PATIENT_BYTES_MAX));
+    if bytes.len() > PATIENT_BYTES_MAX {
+        return Err(too_large("the resource", bytes.len(), PATIENT_BYTES_MAX));
     }
     structure(kind, resource, today)?;
     Ok(Prepared::Attached(Attached {

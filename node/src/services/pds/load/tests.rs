@@ -61,7 +61,10 @@ fn a_line_that_cannot_be_meant_is_refused_by_naming_the_element() {
             ("link", "itself"),
         ),
         (
-            patient(&|p| p["name"][0]["family"] = json!("Planted".repeat(10_000))),
+            patient(&|p| {
+                let name = json!({"use": "old", "family": "Planted".repeat(500)});
+                p["name"].as_array_mut().expect("a list").extend(vec![name; 12]);
+            }),
             ("too_large", "bytes"),
         ),
         (

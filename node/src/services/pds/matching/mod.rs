@@ -29,5 +29,5 @@ mod tests;
 pub use card::{Card, Gender};
 pub use day::{Day, Days};
 pub use planner::{Match, TooMany, search};
-pub use query::{Invalid, Mode, Search};
+pub use query::{Invalid, Mode, PARAMETERS_MAX, Search};
 pub use rules::Score;

@@ -38,7 +38,7 @@ pub use coverage::coverage;
 pub use create::create;
 pub use patch::{is_restricted, patch};
 pub use profile::{patient, prepare, related_person};
-pub use views::{restrict, search_view};
+pub use views::{Found, restrict, search_view};
 
 use super::outcome::{ISSUES_MAX, Issue};
 use crate::base::NhsNumber;
