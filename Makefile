@@ -37,7 +37,7 @@ packages-build:
 
 .PHONY: packages-test
 packages-test:
-	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux)
+	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux iproute2 dnsmasq-base nginx-light)
 
 .PHONY: build
 build: packages-build ## Build the binary: target/release/vertebra
