@@ -60,6 +60,21 @@ $(VENV)/.made: $(PINS) | packages-test
 test: packages-build packages-test venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
 	cargo build --release --workspace
 	cargo test --release --workspace --no-fail-fast
+	$(MAKE) test-puppet
+
+.PHONY: packages-puppet
+packages-puppet:
+	$(call packages,systemd shellcheck puppet-agent puppet-lint puppet-strings ruby-rspec-puppet \
+	    puppet-module-puppetlabs-stdlib openssl iproute2 nftables chrony keepalived fdisk dosfstools e2fsprogs mount python3)
+
+# As root: loop devices, and programs that judge their own configuration.
+.PHONY: test-puppet
+test-puppet: build packages-puppet ## Units, the data disk's program, the Puppet module and its data (part of test)
+	$(SUDO) systemd/tests/units
+	$(SUDO) systemd/tests/disk
+	$(SUDO) systemd/tests/restart
+	puppet/tests/static
+	$(SUDO) rspec -I puppet/spec puppet/spec
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing
