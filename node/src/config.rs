@@ -24,7 +24,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Where the daemon looks when no `--config` is given.
-pub const FILE_DEFAULT: &str = "/etc/vertebra/vertebra.toml";
+pub const FILE_DEFAULT: &str = "/etc/vertebra/node.toml";
 
 /// `iss` of the sandbox's people.
 pub const SANDBOX_AUTHORITY: &str = "https://authority.sandbox";

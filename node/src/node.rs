@@ -121,6 +121,7 @@ const PREDECESSOR_GONE_MAX: Duration = Duration::from_secs(2);
 /// The listening sockets, bound before rights are dropped.
 struct Doors {
     http: Vec<TcpListener>,
+    peers: Vec<TcpListener>,
     admin: TcpListener,
     socket: UnixListener,
 }
@@ -128,29 +129,52 @@ struct Doors {
 impl Doors {
     fn bind(config: &Config) -> Result<Doors, NodeError> {
         let refused = |what: String| move |cause| NodeError::Listen { what, cause };
-        let reactors = reactors(config);
-        let mut http = Vec::with_capacity(reactors);
-        let passed = systemd::listen_sockets()?;
-        if let Some(first) = passed.into_iter().next() {
-            for _ in 1..reactors {
-                http.push(first.try_clone()?);
-            }
-            http.push(first);
-        } else {
-            let mut address = config.http.listen;
-            // Reactors share the port, so the kernel would let a second node share it too: a plain bind would not.
-            drop(bind_patiently(address).map_err(refused(address.to_string()))?);
-            for _ in 0..reactors {
-                let listener = bind_shared(address).map_err(refused(address.to_string()))?;
-                // With port 0 the first one chooses for all.
-                address = listener.local_addr()?;
-                http.push(listener);
-            }
-        }
+        let passed = systemd::listen_sockets().map_err(refused("the sockets from systemd".to_owned()))?;
+        let http = front_door(config, passed.http, passed.http_own).map_err(refused(config.http.listen.to_string()))?;
         let admin = bind_patiently(config.admin.listen).map_err(refused(config.admin.listen.to_string()))?;
         let socket = bind_operator(&config.admin.socket).map_err(refused(config.admin.socket.display().to_string()))?;
-        Ok(Doors { http, admin, socket })
+        Ok(Doors {
+            http,
+            peers: passed.peer,
+            admin,
+            socket,
+        })
     }
+}
+
+/// One listener for each reactor: systemd's own socket first, then the one that a process before left with systemd, then
+/// a fresh one.
+fn front_door(config: &Config, passed: Vec<TcpListener>, own: Option<TcpListener>) -> io::Result<Vec<TcpListener>> {
+    let mut address = config.http.listen;
+    let mut http = passed;
+    if let Some(own) = own {
+        if http.is_empty() && own.local_addr()? == address {
+            http.push(own);
+        } else {
+            systemd::forget_socket();
+        }
+    }
+    if http.is_empty() {
+        // A socket that outlives this process is one for all reactors, because the next process may have fewer of them.
+        let kept = systemd::is_supervised();
+        // Reactors share the port, so the kernel would let a second node share it too: a plain bind would not.
+        drop(bind_patiently(address)?);
+        for _ in 0..if kept { 1 } else { reactors(config) } {
+            let listener = bind_shared(address)?;
+            // With port 0 the first one chooses for all.
+            address = listener.local_addr()?;
+            http.push(listener);
+        }
+        if kept {
+            systemd::keep_socket(&http[0]);
+        }
+    }
+    // A reactor serves one listener: several sockets need as many reactors, several reactors share sockets.
+    let sockets = http.len();
+    for n in sockets..reactors(config) {
+        http.push(http[n % sockets].try_clone()?);
+    }
+    Ok(http)
 }
 
 /// Binds plainly. A predecessor that was killed holds its port for some milliseconds after its end, until the kernel
@@ -546,7 +570,7 @@ impl Running {
             depths: crate::admin::figures::Depths::default(),
         };
         let (back, back_shutdown) = ShutdownTrigger::new();
-        let operator = threads::operator(doors.admin, doors.socket, admin, upkeep, back_shutdown)?;
+        let operator = threads::operator((doors.admin, doors.socket, doors.peers), admin, upkeep, back_shutdown)?;
         let (watchdog_stop, stopped) = std::sync::mpsc::channel();
         let watchdog = Thread::spawn("watchdog", move || {
             watchdog.run(&stopped);

@@ -15,6 +15,7 @@ pub use privileges::{PrivilegeError, drop_privileges};
 use sd_notify::NotifyState;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -70,16 +71,73 @@ pub fn extend_timeout(by: Duration) {
     )]);
 }
 
-/// The listening TCP sockets passed in by socket activation, in the order of the unit's `ListenStream=` lines; empty
-/// when there are none. Call once, before any thread starts.
-pub fn listen_sockets() -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for fd in sd_notify::listen_fds()? {
+/// Name of the front door's sockets: `FileDescriptorName=` of their unit.
+pub const HTTP: &str = "http";
+/// Name of the peers' sockets.
+pub const PEER: &str = "peer";
+/// Name of a front door's socket that the node bound itself and left in systemd's store.
+const HTTP_OWN: &str = "http-own";
+
+/// The listening TCP sockets that systemd passed in.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The front door's, in the order of the unit's `ListenStream=` lines.
+    pub http: Vec<TcpListener>,
+    /// The peers'.
+    pub peer: Vec<TcpListener>,
+    /// The front door's of the process before this one, which had bound it itself.
+    pub http_own: Option<TcpListener>,
+}
+
+/// The sockets passed in by socket activation and from the descriptor store, told apart by their names; none without
+/// systemd. Call once, before any thread starts.
+///
+/// # Errors
+/// A name that is neither [`HTTP`] nor [`PEER`], or a descriptor that is no listening TCP socket.
+pub fn listen_sockets() -> io::Result<Passed> {
+    let mut passed = Passed::default();
+    for (fd, name) in sd_notify::listen_fds_with_names()? {
         let listener = systemd::daemon::tcp_listener(fd).map_err(|e| io::Error::other(e.to_string()))?;
         listener.set_nonblocking(true)?;
-        listeners.push(listener);
+        passed.take(listener, &name)?;
     }
-    Ok(listeners)
+    Ok(passed)
+}
+
+impl Passed {
+    fn take(&mut self, listener: TcpListener, name: &str) -> io::Result<()> {
+        match name {
+            HTTP => self.http.push(listener),
+            PEER => self.peer.push(listener),
+            HTTP_OWN => self.http_own = Some(listener),
+            _ => {
+                let what = format!(
+                    "systemd passed a socket named {name:?}; write FileDescriptorName={HTTP} or {PEER} into its unit"
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether systemd started this process and listens to it.
+pub fn is_supervised() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Leaves the front door's socket, which the node bound itself, with systemd: it goes on taking connections until the
+/// next process serves them. A manager that keeps no descriptors (`FileDescriptorStoreMax=0`) drops it.
+pub fn keep_socket(listener: &TcpListener) {
+    let states = [NotifyState::FdStore, NotifyState::FdName(HTTP_OWN)];
+    if let Err(cause) = sd_notify::notify_with_fds(&states, &[listener.as_fd()]) {
+        tracing::warn!(%cause, "systemd did not take the listening socket; a restart will refuse connections");
+    }
+}
+
+/// Takes the kept socket back out of the store: the configuration names another address now.
+pub fn forget_socket() {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(HTTP_OWN)]);
 }
 
 /// One watched thread.

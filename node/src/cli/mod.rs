@@ -47,17 +47,14 @@ enum Command {
                             vertebra sandbox --data /tmp/box --listen 127.0.0.1:0   # a free port, told in sandbox.json")]
     Sandbox(sandbox::Args),
     /// The daemon, as systemd starts it (Type=notify)
-    #[command(after_help = "Example:\n  vertebra node --config /etc/vertebra/vertebra.toml")]
+    #[command(after_help = "Example:\n  vertebra node --config /etc/vertebra/node.toml")]
     Node {
         /// Configuration file
         #[arg(long, default_value = FILE_DEFAULT)]
         config: PathBuf,
     },
     /// Look at a configuration file
-    #[command(
-        subcommand,
-        after_help = "Example:\n  vertebra config check /etc/vertebra/vertebra.toml"
-    )]
+    #[command(subcommand, after_help = "Example:\n  vertebra config check /etc/vertebra/node.toml")]
     Config(ConfigCommand),
     /// How the cluster is doing, as a table
     #[command(
@@ -159,7 +156,7 @@ enum Shell {
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
     /// Parse, validate, print the effective configuration (paths of secrets, never values)
-    #[command(after_help = "Example:\n  vertebra config check /etc/vertebra/vertebra.toml\n\n\
+    #[command(after_help = "Example:\n  vertebra config check /etc/vertebra/node.toml\n\n\
                             Exit codes: 0 valid, 2 not: every problem with file, line, key and what to do")]
     Check {
         /// Configuration file

@@ -38,8 +38,8 @@ fn every_documented_call_parses() {
     for line in [
         "vertebra sandbox --data /tmp/box --listen 127.0.0.1:8700",
         "vertebra sandbox --data box --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log-level debug",
-        "vertebra node --config /etc/vertebra/vertebra.toml",
-        "vertebra config check /etc/vertebra/vertebra.toml",
+        "vertebra node --config /etc/vertebra/node.toml",
+        "vertebra config check /etc/vertebra/node.toml",
         "vertebra status",
         "vertebra status --json --sandbox box",
         "vertebra status --watch",

@@ -36,6 +36,9 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// Bytes that one HTTP/2 stream buffers towards the client.
 const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How long a connection between two requests stays open at shutdown: a request that is on its way is answered, and told
+/// that it was the last.
+const LINGER_MS: u64 = 500;
 /// How long a connection that ends may take to deliver its last bytes.
 const FAREWELL_MS_MAX: u64 = 1_000;
 
@@ -130,14 +133,25 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(client: Rc<Client>, 
     };
     let mut connection = builder.serve_connection(TokioIo::new(watched), service);
     let mut told = false;
+    let mut linger = std::pin::pin!(None);
     let end = poll_fn(|context| {
         pulse.listen(context);
         if let Some(verdict) = pulse.verdict() {
             return Poll::Ready(End::Judged(verdict));
         }
         if pulse.is_draining() && !told {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
+            if linger.is_none() {
+                linger.set(Some(tokio::time::sleep(Duration::from_millis(LINGER_MS))));
+            }
+            // Asked to end, hyper closes a connection without a request at once, whatever the client has just sent.
+            let over = linger
+                .as_mut()
+                .as_pin_mut()
+                .is_none_or(|sleep| sleep.poll(context).is_ready());
+            if over || pulse.is_busy() {
+                told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
         match Pin::new(&mut connection).poll(context) {
             Poll::Ready(result) => Poll::Ready(End::from(result)),
@@ -408,7 +422,7 @@ fn finish(
         if closes && client.refused.get() {
             client.pulse.drain();
         }
-    } else if cut_off {
+    } else if cut_off || client.pulse.is_draining() {
         head.headers
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

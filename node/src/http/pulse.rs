@@ -177,6 +177,11 @@ impl Pulse {
         self.phase.get() == Phase::Head && !self.head_bytes.get()
     }
 
+    /// A request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.phase.get() == Phase::Busy
+    }
+
     /// Asks the connection to end after what runs.
     pub(super) fn drain(&self) {
         self.draining.set(true);

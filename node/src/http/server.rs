@@ -3,10 +3,11 @@
 use super::connection::{Shared, carry};
 use super::pulse::{Pulse, Verdict};
 use super::{Door, Handler, TlsShared};
-use crate::ring::socket::Listener;
+use crate::ring::socket::{Listener, Socket};
 use slab::Slab;
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,8 +136,8 @@ impl Drop for Aborting {
 }
 
 /// Serves a listener on this reactor until `shutdown`: plain HTTP/1.1 without `tls`, else HTTP/1.1 or HTTP/2 as the
-/// client chooses. Then it accepts no more, lets running requests finish, and returns at the latest after
-/// `limits.shutdown_ms_max`. Run it as a local task on each reactor, inside a `LocalSet`.
+/// client chooses. Then it accepts no more, lets running requests and those of clients that were let in finish, and
+/// returns at the latest after `limits.shutdown_ms_max`. Run it as a local task on each reactor, inside a `LocalSet`.
 ///
 /// # Errors
 /// Only when the listening descriptor fails for good.
@@ -156,27 +157,20 @@ pub async fn serve(
     });
     let _sweeper = Aborting(tokio::task::spawn_local(sweep(Arc::clone(&door), Rc::clone(&registry))));
     let failed = loop {
-        let (mut socket, address) = tokio::select! {
+        tokio::select! {
             biased;
             () = shutdown.wait() => break None,
             accepted = listener.accept() => match accepted {
-                Ok(connection) => connection,
+                Ok((socket, address)) => admit(&shared, socket, address),
                 Err(error) => break Some(error),
             },
-        };
-        let Some(permit) = door.admit_connection(address.ip()) else {
-            socket.aborter().abort();
-            continue;
-        };
-        // Until the descriptor is closed, not only until the connection is done with.
-        socket.hold(Box::new(permit));
-        let task = Task::new(&registry);
-        let shared = Rc::clone(&shared);
-        tokio::task::spawn_local(async move {
-            let _task = task;
-            carry(shared, socket, address).await;
-        });
+        }
     };
+    // The ring accepts ahead. Those clients were let in, so they are served; who comes later waits for the successor.
+    listener.finish();
+    while let Some((socket, address)) = listener.rest().await {
+        admit(&shared, socket, address);
+    }
     drop(listener);
     registry.drain();
     let patience = Duration::from_millis(door.limits().shutdown_ms_max);
@@ -186,6 +180,22 @@ pub async fn serve(
         let _ = tokio::time::timeout(at_once, registry.all_ended()).await;
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Carries a connection on a task of its own, where the limits allow it.
+fn admit(shared: &Rc<Shared>, mut socket: Socket, address: SocketAddr) {
+    let Some(permit) = shared.door.admit_connection(address.ip()) else {
+        socket.aborter().abort();
+        return;
+    };
+    // Until the descriptor is closed, not only until the connection is done with.
+    socket.hold(Box::new(permit));
+    let task = Task::new(&shared.registry);
+    let shared = Rc::clone(shared);
+    tokio::task::spawn_local(async move {
+        let _task = task;
+        carry(shared, socket, address).await;
+    });
 }
 
 /// Looks at every connection's deadlines, again and again.

@@ -189,10 +189,25 @@ pub(super) fn reactor(
     }
 }
 
-/// Starts the operator's thread: the loopback and Unix doors, and upkeep.
+/// A cluster of one has no peers: whoever calls on their port is let go at once, not left waiting.
+fn refuse_peers(listeners: Vec<TcpListener>) -> io::Result<()> {
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(async move {
+            loop {
+                if let Err(cause) = listener.accept().await {
+                    tracing::debug!(%cause, "a caller on the peers' port was lost before it was let go");
+                    tokio::time::sleep(Duration::from_millis(BEAT_MS)).await;
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Starts the operator's thread: the loopback and Unix doors, the peers' port, and upkeep.
 pub(super) fn operator(
-    loopback: TcpListener,
-    socket: UnixListener,
+    (loopback, socket, peers): (TcpListener, UnixListener, Vec<TcpListener>),
     admin: Admin,
     upkeep: Upkeep,
     shutdown: Shutdown,
@@ -201,6 +216,7 @@ pub(super) fn operator(
         let runtime = reactor::runtime()?;
         runtime.block_on(async move {
             upkeep.start();
+            refuse_peers(peers)?;
             let admin = Rc::new(admin);
             let door = Door::new(Limits::default(), None);
             let handler = |channel: Channel| -> Handler {

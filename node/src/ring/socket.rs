@@ -189,6 +189,30 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Accepts no more from the kernel; what it handed over already is given out by [`rest`](Self::rest).
+    pub fn finish(&self) {
+        match &self.kind {
+            ListenerKind::Ring(acceptor) => acceptor.finish(),
+            ListenerKind::Tcp(_) | ListenerKind::Unix(_) => {}
+        }
+    }
+
+    /// After [`finish`](Self::finish): the next connection that the ring had accepted ahead; `None` after the last.
+    pub async fn rest(&self) -> Option<(Socket, SocketAddr)> {
+        let ListenerKind::Ring(acceptor) = &self.kind else {
+            return None;
+        };
+        loop {
+            let fd = poll_fn(|context| acceptor.poll_rest(context)).await?;
+            // One that went away meanwhile is nobody's loss.
+            if let Ok(connection) = Socket::on_ring(acceptor.driver(), fd) {
+                return Some(connection);
+            }
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if let ListenerKind::Ring(acceptor) = &self.kind {

@@ -70,7 +70,12 @@ fn all_rights_are_gone_after_the_drop_and_stay_gone() {
 
 #[test]
 fn without_systemd_there_are_no_sockets_and_every_notification_succeeds() {
-    assert!(listen_sockets().expect("no LISTEN_PID").is_empty());
+    let passed = listen_sockets().expect("no LISTEN_PID");
+    assert!(passed.http.is_empty() && passed.peer.is_empty() && passed.http_own.is_none());
+    assert!(!is_supervised(), "tests run without a supervisor");
+    let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    keep_socket(&socket);
+    forget_socket();
     ready("serving");
     reloading();
     status("still serving");
@@ -122,4 +127,20 @@ fn openraft_is_quiet_at_info_and_speaks_at_debug() {
     assert!(!lets(Level::INFO, "openraft::core", &Level::INFO) && lets(Level::INFO, "openraft::core", &Level::WARN));
     assert!(lets(Level::DEBUG, "openraft::core", &Level::DEBUG));
     assert!(!lets(Level::ERROR, "openraft::core", &Level::WARN));
+}
+
+#[test]
+fn sockets_are_told_apart_by_name_and_a_name_that_nobody_knows_is_refused() {
+    let socket = || TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let mut passed = Passed::default();
+    for name in ["peer", "http", "http-own", "http"] {
+        passed.take(socket(), name).expect(name);
+    }
+    assert_eq!((passed.http.len(), passed.peer.len()), (2, 1));
+    assert!(passed.http_own.is_some());
+    for name in ["", "unknown", "vertebra.socket", "HTTP"] {
+        let refused = passed.take(socket(), name).expect_err(name).to_string();
+        assert!(refused.contains("FileDescriptorName=http"), "{refused}");
+    }
+    assert_eq!((passed.http.len(), passed.peer.len()), (2, 1));
 }

@@ -15,7 +15,7 @@ const ACCEPTED_MAX: usize = 256;
 /// Accepted connections below which accepting starts again.
 const ACCEPTED_RESUME: usize = 64;
 
-/// Idle → Armed → (Stopping | Paused | Failed) → Idle → …; `Closed` is the end.
+/// Idle → Armed → (Stopping | Paused | Failed) → Idle → …; from each of them → Ending → Ended; `Closed` is the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
     Idle,
@@ -26,6 +26,10 @@ enum Accepting {
     Paused,
     /// The descriptor cannot accept: an errno.
     Failed(i32),
+    /// Cancelled for good; what the kernel accepted before it saw that is still on its way.
+    Ending,
+    /// Nothing more comes.
+    Ended,
     /// The listener was dropped.
     Closed,
 }
@@ -84,6 +88,8 @@ impl Acceptor {
             | Accepting::Stopping
             | Accepting::Paused
             | Accepting::Failed(_)
+            | Accepting::Ending
+            | Accepting::Ended
             | Accepting::Closed => {}
         }
     }
@@ -102,7 +108,9 @@ impl Acceptor {
         if closed {
             return;
         }
-        if !completion.more {
+        if !completion.more && state.accepting == Accepting::Ending {
+            state.accepting = Accepting::Ended;
+        } else if !completion.more {
             state.accepting = Accepting::Idle;
             match -completion.result {
                 libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
@@ -145,6 +153,33 @@ impl Acceptor {
         }
         if self.driver.is_closed() {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Stops accepting for good; what was accepted is still given out by [`poll_rest`](Self::poll_rest).
+    pub(super) fn finish(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.accepting = match state.accepting {
+            Accepting::Armed(key) => {
+                self.driver.cancel(key);
+                Accepting::Ending
+            }
+            Accepting::Stopping | Accepting::Ending => Accepting::Ending,
+            Accepting::Idle | Accepting::Paused | Accepting::Failed(_) | Accepting::Ended => Accepting::Ended,
+            Accepting::Closed => Accepting::Closed,
+        };
+    }
+
+    /// The next of the connections that were accepted before [`finish`](Self::finish); `None` after the last.
+    pub(super) fn poll_rest(&self, context: &Context<'_>) -> Poll<Option<OwnedFd>> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(fd) = state.accepted.pop_front() {
+            return Poll::Ready(Some(fd));
+        }
+        if state.accepting != Accepting::Ending || self.driver.is_closed() {
+            return Poll::Ready(None);
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending

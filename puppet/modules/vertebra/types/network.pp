@@ -1,0 +1,2 @@
+# An IPv4 network or address.
+type Vertebra::Network = Stdlib::IP::Address::V4
