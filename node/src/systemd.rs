@@ -15,7 +15,7 @@ pub use privileges::{PrivilegeError, drop_privileges};
 use sd_notify::NotifyState;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -129,15 +129,19 @@ pub fn is_supervised() -> bool {
 /// Leaves the front door's socket, which the node bound itself, with systemd: it goes on taking connections until the
 /// next process serves them. A manager that keeps no descriptors (`FileDescriptorStoreMax=0`) drops it.
 pub fn keep_socket(listener: &TcpListener) {
-    let states = [NotifyState::FdStore, NotifyState::FdName(HTTP_OWN)];
-    if let Err(cause) = sd_notify::notify_with_fds(&states, &[listener.as_fd()]) {
-        tracing::warn!(%cause, "systemd did not take the listening socket; a restart will refuse connections");
-    }
+    store(systemd::daemon::STATE_FDSTORE, &[listener.as_raw_fd()]);
 }
 
 /// Takes the kept socket back out of the store: the configuration names another address now.
 pub fn forget_socket() {
-    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(HTTP_OWN)]);
+    store(systemd::daemon::STATE_FDSTOREREMOVE, &[]);
+}
+
+fn store(what: &'static str, sockets: &[RawFd]) {
+    let states = [(what, "1"), (systemd::daemon::STATE_FDNAME, HTTP_OWN)];
+    if let Err(cause) = systemd::daemon::pid_notify_with_fds(0, states.iter(), sockets) {
+        tracing::warn!(%cause, "systemd's store did not take a listening socket; a restart may refuse connections");
+    }
 }
 
 /// One watched thread.
