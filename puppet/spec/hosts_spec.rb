@@ -1,0 +1,127 @@
+# Every machine of the example: its catalog compiles, carries what its role needs and nothing else, and what it renders is
+# accepted by the programs that read it.
+require 'spec_helper'
+
+# The configuration and key material of one catalog below a folder, and what the node says to it.
+def config_check(catalogue, folder, text = nil)
+  text ||= text_of(catalogue, '/etc/vertebra/node.toml')
+  catalogue.resources.each do |resource|
+    next unless resource.type == 'File' && resource[:content]
+    path = resource[:name] || resource.title
+    next unless path.start_with?('/etc/vertebra/')
+    target = File.join(folder, path)
+    FileUtils.mkdir_p(File.dirname(target))
+    content = text_of(catalogue, path)
+    File.write(target, content.gsub('"/etc/vertebra/', "\"#{folder}/etc/vertebra/"))
+  end
+  file = File.join(folder, 'etc/vertebra/node.toml')
+  File.write(file, text.gsub('"/etc/vertebra/', "\"#{folder}/etc/vertebra/"))
+  credentials = { 'CREDENTIALS_DIRECTORY' => File.join(folder, 'etc/vertebra/credentials') }
+  Open3.capture2e(credentials, BINARY, 'config', 'check', file)
+end
+
+MEMBERS.each do |name, member|
+  describe name, type: :host do
+    let(:node) { name }
+    let(:trusted_facts) { certificate_of(name) }
+    let(:folder) { Dir.mktmpdir('machine-', WORK) }
+
+    it { is_expected.to compile.with_all_deps }
+    it { is_expected.to contain_class('vertebra').with_role(member['role']).with_datacentre(member['datacentre']) }
+    it { is_expected.to contain_service('vertebra.service').with_ensure('running').with_enable(true) }
+    it { is_expected.to contain_service('redis-sentinel.service') }
+    it { is_expected.to contain_service('rabbitmq-server.service') }
+    it { is_expected.to contain_service('chrony.service') }
+    it { is_expected.to contain_service('nftables.service') }
+
+    it 'renders a configuration that the node itself takes, with its own number, name and site' do
+      said, status = config_check(catalogue, folder)
+      expect(status.exitstatus).to eq(0), said
+      expect(said).to match(/^id = #{member['id']} /).and match(/^name = "#{name}"$/).and match(/^site = "#{member['datacentre']}"$/)
+      expect(said).to include('data = "/var/lib/vertebra/node"').and include('credentials/mesh.key"')
+    end
+
+    it 'has the node judge its configuration before it takes the place of the one in force' do
+      is_expected.to contain_file('/etc/vertebra/node.toml').with(
+        'mode' => '0640', 'group' => 'vertebra',
+        'validate_cmd' => '/usr/bin/env CREDENTIALS_DIRECTORY=/etc/vertebra/credentials /usr/bin/vertebra config check %',
+      )
+    end
+
+    it 'shows no secret in its catalog outside of what is wrapped, and none in a readable file' do
+      secrets = Dir[File.join(SECRETS, '{common,datacentres/*,nodes/*}.yaml')].flat_map do |file|
+        YAML.load_file(file).select { |key, _| key =~ /key|password|cookie/ }.values
+      end
+      expect(secrets.length).to be > 8
+      catalogue.resources.each do |resource|
+        next if ['Class'].include?(resource.type)
+        resource.to_hash.each do |key, value|
+          next if value.is_a?(Puppet::Pops::Types::PSensitiveType::Sensitive) || resource.sensitive_parameters.include?(key)
+          leaked = secrets.find { |secret| value.to_s.include?(secret.strip) }
+          expect(leaked).to be_nil, "#{resource.ref} shows a secret in #{key}"
+        end
+        next unless resource.type == 'File' && resource.sensitive_parameters.include?(:content)
+        expect(resource[:mode]).to match(/\A0[0-7][0-4]0\z/), "#{resource.ref} has mode #{resource[:mode]}"
+        expect(resource[:show_diff].to_s).to eq('false'), "#{resource.ref} shows differences"
+      end
+    end
+
+    it 'renders a firewall that nft takes' do
+      file = File.join(folder, 'nftables.conf')
+      File.write(file, text_of(catalogue, '/etc/nftables.conf'))
+      said, status = Open3.capture2e('/usr/sbin/nft', '--check', '--file', file)
+      expect(status.success?).to be(true), said
+    end
+
+    it 'renders a clock that chronyd takes' do
+      file = File.join(folder, 'chrony.conf')
+      File.write(file, text_of(catalogue, '/etc/chrony/chrony.conf'))
+      said, status = Open3.capture2e('/usr/sbin/chronyd', '-p', '-f', file)
+      expect(status.success?).to be(true), said
+      expect(said.scan(/^server /).length).to be >= 2
+    end
+
+    if member['role'] == 'node'
+      it { is_expected.to contain_service('redis-server.service') }
+      it { is_expected.to contain_service('keepalived.service').that_requires('Class[vertebra::service]') }
+
+      it 'renders a site address that keepalived takes' do
+        file = File.join(folder, 'keepalived.conf')
+        text = text_of(catalogue, '/etc/keepalived/keepalived.conf')
+        File.write(file, text.sub('/usr/lib/vertebra/vertebra-ready', '/bin/true'))
+        # It looks for its interface, so there is one, in a network of its own.
+        in_network = 'ip link add eth0 type veth peer name eth1 && exec /usr/sbin/keepalived --config-test --use-file "$0"'
+        said, status = Open3.capture2e('unshare', '--net', 'sh', '-c', in_network, file)
+        expect(status.success?).to be(true), said
+      end
+    else
+      it { is_expected.not_to contain_service('redis-server.service') }
+      it { is_expected.not_to contain_service('keepalived.service') }
+      it('opens nothing to clients') { expect(text_of(catalogue, '/etc/nftables.conf')).not_to include('clients') }
+    end
+  end
+end
+
+describe 'the node that judges' do
+  # A value that Puppet's types let through must still not reach a running node.
+  describe NODE, type: :host do
+    let(:node) { NODE }
+    let(:trusted_facts) { certificate_of(NODE) }
+
+    it 'refuses what is not its configuration, so that Puppet keeps the file in force' do
+      good = text_of(catalogue, '/etc/vertebra/node.toml')
+      {
+        good.sub('[mesh]', "[mesh]\nsecret = 1") => 'there is no such key',
+        good.sub(/^id = .*/, 'id = 0') => 'node.id',
+        good.sub('tls/server.pem', 'tls/gone.pem') => 'tls.certificate',
+        good.sub('tls/server.key', 'tls/clients.pem') => 'node.toml',
+        good.sub(/^listen = "127.*/, 'listen = "0.0.0.0:9443"') => 'admin.listen',
+      }.each do |bad, named|
+        expect(bad).not_to eq(good)
+        said, status = config_check(catalogue, Dir.mktmpdir('bad-', WORK), bad)
+        expect(status.exitstatus).to eq(2), said
+        expect(said).to include(named)
+      end
+    end
+  end
+end
