@@ -28,8 +28,9 @@ class Container:
         self.leader = None
 
     def path(self, name):
-        """A file of the root, seen from outside."""
-        return self.root / str(name).lstrip("/")
+        """A file of the root, seen from outside; of a booted one, with all that it mounted."""
+        root = Path(f"/proc/{self.leader}/root") if self.leader else self.root
+        return root / str(name).lstrip("/")
 
     def write(self, name, content, mode=0o644, owner=(0, 0)):
         path = self.path(name)
