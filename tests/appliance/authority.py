@@ -9,15 +9,16 @@ def _openssl(*arguments):
 
 
 class Authority:
-    """A certificate authority in a folder of its own."""
+    """A certificate authority in a folder of its own; one that is there already (`ca.pem`, `ca.key`) is used."""
 
     def __init__(self, folder, name):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.certificate = self.folder / "ca.pem"
         self.key = self.folder / "ca.key"
-        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.certificate)
+        if not self.certificate.exists():
+            _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                     "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.certificate)
 
     def issue(self, name, subject, purpose, names=""):
         """A leaf for `subject`; gives (certificate, key). `names` is openssl's subjectAltName."""

@@ -9,6 +9,8 @@ Needs root, systemd-nspawn and nsenter. Every step is checked; figures are print
 import argparse
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,26 +24,14 @@ import waiting
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-USER = 810  # systemd/sysusers.d
-SHARED_KEY, PASSWORD = "SharedKeyOfATest", "password-of-a-test"
+PASSWORD = "password-of-a-test"
 MAILBOXES = {"X26A": "X26", "X26B": "X26"}
-CONFIGURATION = """
-[node]
-name = "n1.north"
-site = "north"
-data = "/var/lib/vertebra/node"
-
-[tls]
-certificate = "/etc/vertebra/tls/server.pem"
-key = "/etc/vertebra/tls/server.key"
-client_ca = "/etc/vertebra/tls/clients.pem"
-
-[mesh]
-shared_key = "$CREDENTIALS_DIRECTORY/mesh.key"
-
-[logging]
-format = "journald"
-"""
+CERTNAME, ADDRESS = "n1.north.vertebra.example", "192.0.2.11"
+# Puppet takes role and data centre from the certificate; `puppet apply` has none, so they are named.
+MANIFEST = "class { 'vertebra': role => 'node', datacentre => 'north' }"
+# A container may set neither the clock nor addresses of its host.
+IN_A_CONTAINER = "---\nvertebra::manage_time: false\nvertebra::manage_address: false\n"
+STDLIB = Path("/usr/share/puppet/modules.available/puppetlabs-stdlib")
 
 
 class Appliance:
@@ -50,7 +40,11 @@ class Appliance:
     def __init__(self, tree, folder, restarts):
         self.folder, self.restarts = Path(folder), restarts
         self.container = Container(tree, self.folder)
-        self.authority = Authority(self.folder / "authority", "Container test CA")
+        self.secrets = self.folder / "secrets"
+        subprocess.run([REPOSITORY / "puppet/control/make-secrets", self.secrets, CERTNAME], check=True)
+        self.authority = Authority(self.secrets / "authority", "made by make-secrets")
+        common = (self.secrets / "common.yaml").read_text()
+        self.shared_key = re.search(r'mesh_key: "(\w+)"', common).group(1)
         self.client = self.authority.issue("client", "test.x26.api.mesh-client.nhs.uk", "clientAuth")
         self.figures = {}
 
@@ -59,7 +53,7 @@ class Appliance:
     def mesh_command(self, what, *rest, sender="X26A", receiver="X26B", options=()):
         return self.container.inside_network(
             sys.executable, HERE / "mesh.py", what, *rest, "--ca", self.authority.certificate,
-            "--certificate", self.client[0], "--key", self.client[1], "--shared-key", SHARED_KEY, "--password", PASSWORD,
+            "--certificate", self.client[0], "--key", self.client[1], "--shared-key", self.shared_key, "--password", PASSWORD,
             "--from", sender, "--to", receiver, *options)
 
     def mesh(self, what, *rest, **who):
@@ -82,7 +76,7 @@ class Appliance:
 
     def nothing_listens_and_nothing_failed_before_puppet(self):
         self.container.write("/etc/vertebra/disk.env", "VERTEBRA_DISK=none\n")
-        self.figures["boot_s"] = round(self.container.boot(self.binds()), 1)
+        self.figures["boot_s"] = round(self.container.boot(), 1)
         sockets = self.container.run("ss", "--listening", "--numeric", "--tcp", "--udp", "--no-header").stdout
         assert sockets == "", f"something listens before it was configured:\n{sockets}"
         failed = self.container.run("systemctl", "list-units", "--failed", "--no-legend", "--plain").stdout
@@ -90,9 +84,6 @@ class Appliance:
         # Without a boot service there is no enrolment; it is tried again until there is.
         assert set(failed) <= {"vertebra-enrol.service"}, f"failed units: {failed}"
         assert self.container.show("vertebra.service", "ActiveState") == "inactive", "a node without configuration started"
-
-    def binds(self):
-        return [(REPOSITORY / "puppet", "/mnt")]
 
     def the_image_holds_no_secret(self):
         shadow = self.container.path("/etc/shadow").read_text()
@@ -103,17 +94,73 @@ class Appliance:
                                   "/usr/share/vertebra", check=False).stdout
         assert keys == "", f"private keys in the image: {keys}"
 
-    def configure(self):
-        """What Puppet does on a node, by hand: certificates, secrets, configuration; then the units."""
-        server = self.authority.issue("server", "n1.north", "serverAuth", "DNS:localhost,IP:127.0.0.1")
-        write = self.container.write
-        write("/etc/vertebra/tls/server.pem", server[0].read_bytes())
-        write("/etc/vertebra/tls/server.key", server[1].read_bytes(), 0o640, (0, USER))
-        write("/etc/vertebra/tls/clients.pem", self.authority.certificate.read_bytes())
-        write("/etc/vertebra/credentials/mesh.key", SHARED_KEY, 0o600)
-        write("/etc/vertebra/node.toml", CONFIGURATION)
-        self.container.run("systemctl", "start", "vertebra.socket", "vertebra-peer.socket", "vertebra.service")
+    def put_puppet_there(self):
+        """Module, stdlib, example data and throw-away secrets, as a Puppet server has them."""
+        code, control = self.container.path("/etc/puppet/code"), REPOSITORY / "puppet/control"
+        shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", dirs_exist_ok=True)
+        shutil.copytree(STDLIB, code / "modules/stdlib", symlinks=False)
+        shutil.copytree(control / "data", code / "data", dirs_exist_ok=True)
+        shutil.copytree(self.secrets, self.container.path("/etc/puppet/vertebra-secrets"), ignore=shutil.ignore_patterns("authority"))
+        # What the agent has after its enrolment: a certificate of the Puppet CA.
+        ca = Authority(self.folder / "puppet-ca", "Puppet CA of a test")
+        certificate, key = ca.issue("agent", CERTNAME, "serverAuth,clientAuth", f"DNS:{CERTNAME}")
+        ssl = "/var/lib/puppet/ssl"
+        self.container.write(f"{ssl}/certs/ca.pem", ca.certificate.read_bytes())
+        self.container.write(f"{ssl}/certs/{CERTNAME}.pem", certificate.read_bytes())
+        self.container.write(f"{ssl}/private_keys/{CERTNAME}.pem", key.read_bytes(), 0o640)
+        # Names come from the site's servers, which a container does not have.
+        members = re.findall(r"^  (\S+): {.*address: ([0-9.]+)}", (control / "data/common.yaml").read_text(), re.MULTILINE)
+        assert len(members) >= 3, "common.yaml lists the members in another form"
+        self.container.write("/etc/hosts", "127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for n, a in members))
+        hiera = (control / "hiera.yaml").read_text()
+        hiera = hiera.replace("%{trusted.extensions.pp_datacenter}", "north").replace("%{trusted.extensions.pp_role}", "node")
+        (code / "hiera.yaml").write_text(hiera)
+        node = code / f"data/nodes/{CERTNAME}.yaml"
+        node.write_text(IN_A_CONTAINER)
+
+    def puppet(self):
+        """One run; gives its exit code (0 nothing to do, 2 changed, 4 and 6 failures) and what it said."""
+        began = time.monotonic()
+        done = self.container.run(
+            "puppet", "apply", "--detailed-exitcodes", "--certname", CERTNAME, "--modulepath", "/etc/puppet/code/modules",
+            "--hiera_config", "/etc/puppet/code/hiera.yaml", "--color", "false", "--execute", MANIFEST,
+            check=False, timeout=300)
+        self.figures.setdefault("puppet_s", []).append(round(time.monotonic() - began, 1))
+        return done.returncode, done.stdout + done.stderr
+
+    def puppet_makes_it_a_node_of_its_data_centre(self):
+        self.put_puppet_there()
+        self.container.run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
+        code, said = self.puppet()
+        assert code == 2, f"the first run gave {code}:\n{said}"
+        for secret in (self.shared_key, "PRIVATE KEY"):
+            assert secret not in said, "Puppet printed a secret"
+        assert 'site = "north"' in self.container.path("/etc/vertebra/node.toml").read_text(), "another site"
         self.register()
+
+    def a_second_run_changes_nothing(self):
+        code, said = self.puppet()
+        assert code == 0, f"the second run gave {code}:\n{said}"
+
+    def drift_is_put_right(self):
+        name = "/etc/vertebra/node.toml"
+        before = self.container.path(name).read_text()
+        self.container.write(name, before + "\n# somebody was here\n")
+        self.container.path("/etc/vertebra/tls/clients.pem").chmod(0o666)
+        code, said = self.puppet()
+        assert code == 2, f"a run after drift gave {code}:\n{said}"
+        assert self.container.path(name).read_text() == before, "the configuration was left as somebody made it"
+        assert self.container.path("/etc/vertebra/tls/clients.pem").stat().st_mode & 0o022 == 0, "the mode was left"
+        waiting.until("the node serves", 60, self.serves)
+
+    def a_value_that_the_node_refuses_never_replaces_the_one_in_force(self):
+        name, node = "/etc/vertebra/node.toml", self.container.path(f"/etc/puppet/code/data/nodes/{CERTNAME}.yaml")
+        before, pid = self.container.path(name).read_text(), self.main_pid()
+        node.write_text(IN_A_CONTAINER + "vertebra::settings:\n  http:\n    headers_max: 17\n    header_bytes_max: 1\n")
+        code, said = self.puppet()
+        node.write_text(IN_A_CONTAINER)
+        assert code in (1, 4, 6), f"a bad value gave {code}:\n{said}"
+        assert self.container.path(name).read_text() == before and self.main_pid() == pid, "a bad value reached the node"
 
     def register(self):
         waiting.until("the node serves", 60, self.serves)
@@ -181,17 +228,20 @@ class Appliance:
 
     def no_log_holds_what_was_sent(self):
         journal = self.container.journal()
-        for value in ("through the socket", PASSWORD, SHARED_KEY):
+        for value in ("through the socket", PASSWORD, self.shared_key):
             assert value not in journal, "a secret or a body is in the journal"
 
     STEPS = [
         nothing_listens_and_nothing_failed_before_puppet,
         the_image_holds_no_secret,
-        configure,
+        puppet_makes_it_a_node_of_its_data_centre,
+        a_second_run_changes_nothing,
         a_message_is_served_through_a_socket_that_systemd_holds,
         after_kill_9_systemd_starts_it_again_and_the_message_is_there,
         a_node_that_stands_still_is_killed_by_the_watchdog,
         a_restart_under_load_refuses_nobody,
+        drift_is_put_right,
+        a_value_that_the_node_refuses_never_replaces_the_one_in_force,
         no_log_holds_what_was_sent,
     ]
 

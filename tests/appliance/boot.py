@@ -1,0 +1,189 @@
+"""Bare machines in QEMU against real dnsmasq, nginx, boot service and Puppet server, in a network of their own.
+
+    tests/appliance/boot.py --list
+    tests/appliance/boot.py --binaries target/release [SCENARIO…]
+
+Each scenario runs alone. Needs root, the packages of `make boot-test`, and /dev/net/tun. Figures are printed at the end.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+from machine import Machine
+from provisioning import DOMAIN, REPOSITORY, BootServer
+import waiting
+
+NORTH = ("n1.north", "52:54:00:00:01:11", 11, "bios")
+SOUTH = ("n1.south", "52:54:00:00:02:11", 11, "uefi")
+SECURE = ("n2.south", "52:54:00:00:02:12", 12, "uefi")
+STRANGER_MAC = "52:54:00:00:09:99"
+# Only hangs are caught: a machine without acceleration on a busy host takes minutes.
+BOOT_S, PUPPET_S = 400, 1500
+
+
+class Laboratory:
+    """What all scenarios share: the boot server, releases, and a folder."""
+
+    def __init__(self, folder, binaries, cache):
+        self.folder, self.binaries, self.cache = Path(folder), Path(binaries), Path(cache)
+        (self.folder / "machines").mkdir()
+        (self.folder / "server").mkdir()
+        self.server = BootServer(self.folder / "server", binaries, [NORTH, SOUTH, SECURE])
+        self.figures = {}
+        self.machines = []
+
+    def release(self, name, key=None, certificate=None):
+        """Builds a release; the first one takes a minute, copies of it under another name are built as well."""
+        key = key or machine.snakeoil_key(self.folder)
+        certificate = certificate or machine.SNAKEOIL_CERTIFICATE
+        subprocess.run([str(REPOSITORY / "images/build"), "release", "--flavour", "test", "--binaries", str(self.binaries),
+                        "--cache", str(self.cache), "--release", name, "--out", str(self.folder / "releases"), "--boot-ca",
+                        str(self.server.authority.certificate), "--secure-boot-key", str(key), "--secure-boot-cert",
+                        str(certificate)], check=True)
+        return self.folder / "releases" / name
+
+    def machine(self, entry, **more):
+        name, mac, _, firmware = entry
+        made = Machine(name, mac, f"br-{name.split('.')[1]}", self.folder / "machines",
+                       **{"firmware": firmware, **more})
+        self.machines.append(made)
+        return made
+
+    def await_stage(self, name, stage, seconds_max):
+        def reached():
+            status = self.server.machine_status(name)
+            return status.get("stage") == stage and not status.get("failed")
+        waiting.until(f"{name} reports stage {stage}", seconds_max, reached, pause_s=1)
+
+    def end(self):
+        for one in self.machines:
+            one.power_off()
+        self.server.end()
+
+
+def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
+    """Two bare machines, one in each data centre, one by BIOS and one by UEFI, reach their data disk and enrol."""
+    release = lab.release("r1")
+    lab.server.add_release(release, "north", "south")
+    lab.server.serve()
+    for entry in (NORTH, SOUTH):
+        lab.server.call("arm", entry[0])
+    for entry in (NORTH, SOUTH):
+        lab.machine(entry).power_on()
+    for one in lab.machines:
+        seconds = {}
+        for stage, pattern in (("initrd", "vertebra: fetching"), ("root", "root image is the one that was asked for"),
+                               ("disk", "is mounted at /var/lib/vertebra"), ("enrolled", "Finished.*nrol")):
+            _, seconds[stage] = one.await_line(pattern, BOOT_S)
+        lab.figures[one.name] = {"seconds": seconds, "memory_mib": one.memory_resident_mib()}
+    for entry in (NORTH, SOUTH):
+        lab.await_stage(entry[0], "enrolled", 60)
+
+
+def a_tampered_root_is_refused(lab):
+    """One byte of the served root is another one: the machine says so on its console and tells the boot service."""
+    lab.server.add_release(lab.release("r1"), "north")
+    served = lab.server.state / "releases/r1/root.squashfs"
+    bytes_of = served.stat().st_size
+    os.chmod(served, 0o644)
+    with open(served, "r+b") as image:
+        image.seek(bytes_of // 2)
+        byte = image.read(1)
+        image.seek(bytes_of // 2)
+        image.write(bytes([byte[0] ^ 1]))
+    lab.server.serve()
+    one = lab.machine(NORTH)
+    one.power_on()
+    _, lab.figures["tampered_refused_s"] = one.await_line("vertebra: REFUSED: the root image has digest", BOOT_S)
+    waiting.until("the status page shows why", 30, lambda: "digest" in json.dumps(lab.server.machine_status("n1.north")))
+    assert "Welcome to" not in one.said(), "a tampered root was started"
+
+
+def a_stranger_s_machine_gets_nothing(lab):
+    """A machine that is not in the inventory gets no address, no file and no token; one that is unarmed gets no token."""
+    lab.server.add_release(lab.release("r1"), "north", "south")
+    lab.server.serve()
+    one = lab.machine(("n9.north", STRANGER_MAC, 99, "bios"))
+    one.power_on()
+    one.await_line(r"(?i)no (more )?(bootable|network) dev|No configuration methods succeeded|Connection timed out", BOOT_S)
+    assert "vertebra" not in one.said().lower(), "a stranger was served a boot file"
+    assert f"DHCPACK(br-north)" not in lab.server.log("dnsmasq-north"), "a stranger got an address"
+    # Somebody on the wire who asks by hand, with the address and the hardware address of a machine that is not armed.
+    asked = subprocess.run(
+        ["curl", "--silent", "--cacert", str(lab.server.authority.certificate), "--resolve", "vertebra-boot:8443:192.0.2.2",
+         "--data", json.dumps({"mac": NORTH[1]}), "https://vertebra-boot:8443/v1/enrol"],
+        capture_output=True, text=True, check=True).stdout
+    assert "token" not in json.loads(asked) or json.loads(asked).get("code") == "not_armed", f"a token was handed out: {asked}"
+    listing = subprocess.run(["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}",
+                              f"http://192.0.2.2/boot/{STRANGER_MAC.replace(':', '-')}.ipxe"],
+                             capture_output=True, text=True, check=True).stdout
+    assert listing == "404", f"a stranger's boot script was answered {listing}"
+
+
+SCENARIOS = [
+    bios_and_uefi_machines_boot_the_same_image_and_enrol,
+    a_tampered_root_is_refused,
+    a_stranger_s_machine_gets_nothing,
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", help="beginnings of names; all when none is given")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--binaries", default=str(REPOSITORY / "target/release"))
+    parser.add_argument("--cache", default=str(REPOSITORY / "target/image-cache"))
+    parser.add_argument("--keep", help="copy consoles and logs of what failed into this folder")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for scenario in SCENARIOS:
+            print(f"{scenario.__name__}\n    {scenario.__doc__}")
+        return 0
+    if os.environ.get("VERTEBRA_OWN_NETWORK") != "yes":
+        os.environ["VERTEBRA_OWN_NETWORK"] = "yes"
+        os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, *sys.argv])
+    chosen = [s for s in SCENARIOS if not arguments.scenarios or any(s.__name__.startswith(n) for n in arguments.scenarios)]
+    if not chosen:
+        parser.error("no scenario has such a name; --list shows them")
+    figures, failed = {}, []
+    for number, scenario in enumerate(chosen):
+        if number > 0:
+            # Each scenario has a network of its own.
+            done = subprocess.run(["unshare", "--net", sys.executable, __file__, "--binaries", arguments.binaries, "--cache",
+                                   arguments.cache, *(["--keep", arguments.keep] if arguments.keep else []),
+                                   scenario.__name__], check=False)
+            failed += [scenario.__name__] if done.returncode else []
+            continue
+        with tempfile.TemporaryDirectory(prefix="vertebra-boot-") as folder:
+            began = time.monotonic()
+            lab = Laboratory(folder, arguments.binaries, arguments.cache)
+            try:
+                lab.server.start()
+                scenario(lab)
+                print(f"ok {time.monotonic() - began:6.1f} s  {scenario.__name__.replace('_', ' ')}", flush=True)
+                print(json.dumps(lab.figures, indent=2), flush=True)
+            except Exception as error:  # every scenario gets its turn
+                failed.append(scenario.__name__)
+                print(f"FAILED {scenario.__name__.replace('_', ' ')}: {error}", file=sys.stderr, flush=True)
+                for log in sorted(Path(folder).glob("server/*.log")):
+                    print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}", file=sys.stderr, flush=True)
+            finally:
+                lab.end()
+                if arguments.keep:
+                    target = Path(arguments.keep) / scenario.__name__
+                    target.mkdir(parents=True, exist_ok=True)
+                    for log in Path(folder).glob("*/**/*.log"):
+                        shutil.copy(log, target / f"{log.parent.name}-{log.name}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
