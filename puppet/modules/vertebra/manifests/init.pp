@@ -49,6 +49,7 @@ class vertebra (
   $peers = $members.filter |$name, $member| { $name != $certname }
   $site_peers = $peers.filter |$name, $member| { $member['datacentre'] == $datacentre and $member['role'] == 'node' }
 
+  contain vertebra::names
   contain vertebra::install
   contain vertebra::secrets
   contain vertebra::config
@@ -69,6 +70,10 @@ class vertebra (
   if $manage_brokers {
     contain vertebra::redis
     contain vertebra::rabbitmq
+    Class['vertebra::names'] -> Class['vertebra::rabbitmq']
+    # The disk first, and the users with their fixed numbers.
+    Class['vertebra::install'] -> Class['vertebra::redis', 'vertebra::rabbitmq']
+    Service['vertebra-disk.service'] -> Class['vertebra::redis', 'vertebra::rabbitmq']
   }
   if $manage_address and $role == 'node' {
     contain vertebra::virtual_address
