@@ -53,6 +53,9 @@ pub enum AutosignError {
     /// No such machine.
     #[error("`{0}` is not in the inventory")]
     UnknownMachine(String),
+    /// The inventory cannot be read.
+    #[error("nobody is signed while the inventory has mistakes: {0}")]
+    Inventory(#[from] crate::inventory::InventoryError),
     /// The inventory says otherwise than the token did, by now.
     #[error("the inventory gives it {what} `{inventory}` now, and the request says `{claimed}`; arm it again")]
     Moved {

@@ -66,3 +66,18 @@ pub fn link(path: &Path, target: &str) -> io::Result<()> {
     fs::rename(&new, path)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
+
+/// Makes a folder and those above it. The mode is given to the ones that were not there.
+pub fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_folder(above, mode)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

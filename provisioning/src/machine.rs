@@ -60,7 +60,22 @@ pub struct Attempts {
     pub count: u32,
     /// When the last one began.
     pub last: Moment,
+    /// How that was known.
+    pub by: BootSign,
 }
+
+/// What tells that a boot began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootSign {
+    /// The machine fetched its boot file.
+    Fetch,
+    /// Its initrd said so.
+    Report,
+}
+
+/// How long after a fetch the initrd's report belongs to the same boot, seconds.
+const BOOT_SECONDS: i64 = 900;
 
 /// What a machine said last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,21 +294,30 @@ impl MachineState {
             .is_some_and(|kept| secret::matches(key, kept))
     }
 
-    /// Counts a boot of the wanted release. Requests within `settle` seconds are the same boot. Says whether it counted.
-    pub fn boot_began(&mut self, now: Moment, wanted: &ReleaseId, settle: i64) -> bool {
+    /// Counts a boot of the wanted release. Signs within `settle` seconds are of one boot, and a report soon after a
+    /// fetch is. Says whether it counted.
+    pub fn boot_began(&mut self, now: Moment, wanted: &ReleaseId, by: BootSign, settle: i64) -> bool {
         match &mut self.attempts {
             Some(attempts) if attempts.release == *wanted => {
-                if now < attempts.last.saturating_add(settle) {
+                let same = match (attempts.by, by) {
+                    (BootSign::Fetch, BootSign::Report) => settle.max(BOOT_SECONDS),
+                    (BootSign::Fetch | BootSign::Report, BootSign::Fetch) | (BootSign::Report, BootSign::Report) => {
+                        settle
+                    }
+                };
+                if now < attempts.last.saturating_add(same) {
                     return false;
                 }
                 attempts.count = attempts.count.saturating_add(1);
                 attempts.last = now;
+                attempts.by = by;
             }
             other => {
                 *other = Some(Attempts {
                     release: wanted.clone(),
                     count: 1,
                     last: now,
+                    by,
                 });
             }
         }
@@ -428,9 +452,10 @@ mod tests {
     fn requests_of_one_boot_are_counted_once_and_a_check_in_counts_anew() {
         let mut machine = machine();
         let [one, two]: [ReleaseId; 2] = ["1", "2"].map(|id| id.parse().expect("a release"));
-        assert!(machine.boot_began(0, &two, 20));
-        assert!(!machine.boot_began(19, &two, 20));
-        assert!(machine.boot_began(20, &two, 20));
+        assert!(machine.boot_began(0, &two, BootSign::Fetch, 20));
+        assert!(!machine.boot_began(19, &two, BootSign::Fetch, 20));
+        assert!(machine.boot_began(20, &two, BootSign::Fetch, 20));
+        assert!(!machine.boot_began(900, &two, BootSign::Report, 20), "its own initrd");
         assert_eq!(machine.attempts.as_ref().map(|a| a.count), Some(2));
         machine.healthy(30, one.clone());
         assert_eq!(
@@ -441,8 +466,11 @@ mod tests {
         machine.healthy(31, two.clone());
         assert_eq!(machine.attempts, None);
         assert_eq!(machine.healthy_before, Some(one.clone()));
-        assert!(machine.boot_began(40, &two, 20));
-        assert!(machine.boot_began(41, &one, 20), "another wanted release begins at one");
+        assert!(machine.boot_began(40, &two, BootSign::Fetch, 20));
+        assert!(
+            machine.boot_began(41, &one, BootSign::Fetch, 20),
+            "another wanted release begins at one"
+        );
         assert_eq!(machine.attempts.map(|a| (a.release, a.count)), Some((one, 1)));
     }
 }

@@ -82,7 +82,10 @@ pub fn rows(config: &Config, store: &Store, inventory: &Inventory, now: Moment) 
             enrolment,
             armed_until: state.armed_until(now),
             token_at,
-            stage: state.report.as_ref().map(|report| report.stage.to_string()),
+            stage: state.report.as_ref().map(|report| match report.failed {
+                Some(_) => format!("{} failed", report.stage),
+                None => report.stage.to_string(),
+            }),
             stage_at: state.report.as_ref().map(|report| report.at),
             stage_proved: state.report.as_ref().is_some_and(|report| report.proved),
             failed: match (failure, plan.fallback) {

@@ -5,7 +5,7 @@
 
 mod add;
 
-pub use add::{AddError, add, verify};
+pub use add::{AddError, Copied, copy, place, verify};
 
 use crate::inventory::{Inventory, Machine};
 use crate::names::{Flavour, HostName, Moment, ReleaseId, Sha256, Word};
@@ -347,7 +347,13 @@ impl Releases {
             .site_pins
             .get(&machine.site)
             .and_then(|site| site.get(&machine.flavour));
-        let pin = self.machine_pins.get(&machine.certname).or(site_pin);
+        // A pin from before the machine's flavour was changed holds nothing.
+        let of_its_flavour = |pin: &&ReleaseId| {
+            let stored = self.stored.get(*pin);
+            stored.is_some_and(|stored| stored.manifest.flavour == machine.flavour)
+        };
+        let own_pin = self.machine_pins.get(&machine.certname).filter(of_its_flavour);
+        let pin = own_pin.or(site_pin);
         match (pin, promoted) {
             (Some(pin), Some(promoted)) if *pin != promoted.release => (Some(pin), Some(&promoted.release)),
             (Some(pin), promoted) => (Some(pin), promoted.and_then(|promoted| promoted.previous.as_ref())),

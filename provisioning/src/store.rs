@@ -84,15 +84,15 @@ impl Store {
             }
             None => {}
         }
-        for made in [folder.to_owned(), folder.join("machines")] {
-            fs::create_dir_all(&made).map_err(io_error(&made))?;
-            fs::set_permissions(&made, fs::Permissions::from_mode(FOLDER_MODE)).map_err(io_error(&made))?;
-        }
         // nginx reads the releases below the folder, and only those.
-        let releases = store.releases_folder();
-        fs::create_dir_all(&releases).map_err(io_error(&releases))?;
-        fs::set_permissions(&releases, fs::Permissions::from_mode(0o2775)).map_err(io_error(&releases))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o2771)).map_err(io_error(folder))?;
+        let made = [
+            (folder.to_owned(), FOLDER_MODE | 0o001),
+            (folder.join("machines"), FOLDER_MODE),
+            (store.releases_folder(), FOLDER_MODE | 0o005),
+        ];
+        for (folder, mode) in made {
+            files::make_folder(&folder, mode).map_err(io_error(&folder))?;
+        }
         let locked = store.lock()?;
         files::write(&format, FORMAT.as_bytes(), FILE_MODE).map_err(io_error(&format))?;
         drop(locked);

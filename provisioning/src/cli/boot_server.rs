@@ -202,17 +202,22 @@ pub(super) fn release(config: &Config, command: ReleaseCommand) -> Result<(), Cl
     match command {
         ReleaseCommand::Add { folder } => {
             let store = Store::open(&config.state)?;
+            let copied = releases::copy(&folder, &store.releases_folder())?;
             let locked = store.lock()?;
-            let mut known = store.releases()?;
-            let listed = |id: &ReleaseId| known.stored.get(id).map(|stored| stored.manifest.clone());
-            let manifest = releases::add(&folder, &store.releases_folder(), listed)?;
+            let mut list = store.releases()?;
+            let manifest = &copied.manifest;
+            let known = list.stored.get(&manifest.release).map(|stored| &stored.manifest);
+            releases::place(&copied, &store.releases_folder(), known)?;
             print(&format!(
                 "{} ({}) is in the store, every digest right\n",
                 manifest.release, manifest.flavour
             ));
-            let stored = releases::Stored { added: now(), manifest };
-            known.stored.entry(stored.manifest.release.clone()).or_insert(stored);
-            locked.write_releases(&known)?;
+            let stored = releases::Stored {
+                added: now(),
+                manifest: manifest.clone(),
+            };
+            list.stored.entry(manifest.release.clone()).or_insert(stored);
+            locked.write_releases(&list)?;
             Ok(())
         }
         ReleaseCommand::List { json } => list(config, json),
@@ -220,12 +225,14 @@ pub(super) fn release(config: &Config, command: ReleaseCommand) -> Result<(), Cl
         ReleaseCommand::Promote { release, sites } => {
             let inventory = inventory(config)?;
             let sites = chosen(&inventory, &sites)?;
+            verify(config, Some(&release))?;
             change(config, &inventory, |releases| {
                 Ok(releases.promote(&release, &sites, &inventory, now())?)
             })
         }
         ReleaseCommand::Pin { release, target } => {
             let inventory = inventory(config)?;
+            verify(config, Some(&release))?;
             change(config, &inventory, |releases| match (&target.node, &target.site) {
                 (Some(node), _) => Ok(releases.pin_machine(&release, machine(&inventory, node)?)?),
                 (None, name) => {
@@ -256,7 +263,11 @@ pub(super) fn release(config: &Config, command: ReleaseCommand) -> Result<(), Cl
             change(config, &inventory, |releases| Ok(releases.retire(&release)?))?;
             // Off the list first: what is on the list is whole.
             let store = Store::open(&config.state)?;
-            store.lock()?.remove_release(&release)?;
+            let locked = store.lock()?;
+            // Unless somebody has added it again meanwhile.
+            if !store.releases()?.stored.contains_key(&release) {
+                locked.remove_release(&release)?;
+            }
             Ok(())
         }
     }

@@ -110,50 +110,71 @@ fn check(folder: &Path, name: &str, manifest: &Manifest) -> Result<(), AddError>
     Ok(())
 }
 
-/// Copies a release into `store`. `known` is what the list says of this release, if it is on it.
-pub fn add(folder: &Path, store: &Path, known: impl Fn(&ReleaseId) -> Option<Manifest>) -> Result<Manifest, AddError> {
+/// A release that lies whole in the store, under a name that nobody looks at yet. Removed again when it is dropped.
+pub struct Copied {
+    folder: PathBuf,
+    /// What it is.
+    pub manifest: Manifest,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // Renamed into place, or not wanted; what stays behind after a crash is removed by the next `add`.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn io(file: &Path) -> impl FnOnce(io::Error) -> AddError {
+    let file = file.to_owned();
+    move |cause| AddError::Io { file, cause }
+}
+
+/// The process that copies, from a name that [`copy`] gave.
+fn copier(name: &str) -> Option<u32> {
+    name.strip_prefix(".copy.")?.parse().ok()
+}
+
+/// Checks a release and copies it into `store`; needs no lock, so that nobody waits for large files.
+pub fn copy(folder: &Path, store: &Path) -> Result<Copied, AddError> {
     let manifest = verify(folder)?;
-    let place = store.join(manifest.release.as_str());
-    match known(&manifest.release) {
-        Some(known) if known == manifest => {
-            // On the list already: whole, or it is made whole again.
-            if verify(&place).is_ok() {
-                return Ok(manifest);
-            }
-        }
-        Some(_) => return Err(AddError::Different(manifest.release)),
-        None => {}
-    }
-    let new = store.join(format!(".{}.new", manifest.release));
-    let io = |file: &Path, cause| AddError::Io {
-        file: file.to_owned(),
-        cause,
-    };
-    for stale in [&new, &place] {
-        if stale.symlink_metadata().is_ok() {
-            fs::remove_dir_all(stale).map_err(|cause| io(stale, cause))?;
+    for entry in fs::read_dir(store).map_err(io(store))?.flatten() {
+        let process = copier(&entry.file_name().to_string_lossy());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            fs::remove_dir_all(entry.path()).map_err(io(&entry.path()))?;
         }
     }
-    fs::create_dir(&new).map_err(|cause| io(&new, cause))?;
-    let open = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|cause| io(path, cause))
-    };
-    open(&new, 0o755)?;
-    for name in manifest.files.keys().map(String::as_str).chain([MANIFEST]) {
+    let new = store.join(format!(".copy.{}", std::process::id()));
+    fs::create_dir(&new).map_err(io(&new))?;
+    let mut copied = Copied { folder: new, manifest };
+    let new = &copied.folder;
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io(path));
+    open(new, 0o2775)?;
+    for name in copied.manifest.files.keys().map(String::as_str).chain([MANIFEST]) {
         let (from, to) = (folder.join(name), new.join(name));
-        fs::copy(&from, &to).map_err(|cause| io(&from, cause))?;
+        fs::copy(&from, &to).map_err(io(&from))?;
         open(&to, 0o644)?;
-        File::open(&to)
-            .and_then(|file| file.sync_all())
-            .map_err(|cause| io(&to, cause))?;
+        File::open(&to).and_then(|file| file.sync_all()).map_err(io(&to))?;
     }
-    // What was copied is judged again: a folder that changes meanwhile is not taken.
-    let copied = verify(&new)?;
-    if copied != manifest {
-        return Err(AddError::Different(manifest.release));
+    files::sync_folder(new).map_err(io(new))?;
+    // What was copied is what counts: a folder that changed meanwhile is not taken.
+    copied.manifest = verify(new)?;
+    Ok(copied)
+}
+
+/// Puts it into its place, under the store's lock. `known` is what the list says of this release.
+pub fn place(copied: &Copied, store: &Path, known: Option<&Manifest>) -> Result<(), AddError> {
+    let release = &copied.manifest.release;
+    if known.is_some_and(|known| *known != copied.manifest) {
+        return Err(AddError::Different(release.clone()));
     }
-    files::sync_folder(&new).map_err(|cause| io(&new, cause))?;
-    fs::rename(&new, &place).map_err(|cause| io(&place, cause))?;
-    files::sync_folder(store).map_err(|cause| io(store, cause))?;
-    Ok(manifest)
+    let place = store.join(release.as_str());
+    if known.is_some() && verify(&place).is_ok() {
+        return Ok(());
+    }
+    // On no list, or damaged: nobody boots it.
+    if place.symlink_metadata().is_ok() {
+        fs::remove_dir_all(&place).map_err(io(&place))?;
+    }
+    fs::rename(&copied.folder, &place).map_err(io(&place))?;
+    files::sync_folder(store).map_err(io(store))
 }

@@ -5,9 +5,8 @@ use super::{Rendered, Tree};
 use crate::files;
 use crate::secret::sha256_of;
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Why the folder was not (wholly) written.
@@ -29,6 +28,9 @@ pub enum WriteError {
 /// The list of what was rendered: one path a line.
 const LIST: &str = ".rendered";
 const LIST_HEADING: &str = "# What vertebra-provisioning rendered here, and may replace or remove.";
+
+/// Operators and the service may be different users of one group.
+const FOLDER_MODE: u32 = 0o2775;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,9 +89,7 @@ fn write_list(output: &Path, paths: &BTreeSet<String>) -> Result<(), WriteError>
 
 /// Brings the folder to what was rendered. The caller holds the store's lock.
 pub fn write(output: &Path, tree: &Tree) -> Result<Written, WriteError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o755);
-    builder.create(output).map_err(io_error(output))?;
+    files::make_folder(output, FOLDER_MODE).map_err(io_error(output))?;
     let before = earlier(output)?;
     let foreign: Vec<String> = tree
         .keys()
@@ -110,7 +110,7 @@ pub fn write(output: &Path, tree: &Tree) -> Result<Written, WriteError> {
             continue;
         }
         let folder = place.parent().unwrap_or(output);
-        builder.create(folder).map_err(io_error(folder))?;
+        files::make_folder(folder, FOLDER_MODE).map_err(io_error(folder))?;
         match rendered {
             Rendered::File(bytes) => files::write(&place, bytes, 0o644).map_err(io_error(&place))?,
             Rendered::Link(target) => files::link(&place, target).map_err(io_error(&place))?,

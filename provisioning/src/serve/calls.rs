@@ -15,7 +15,7 @@ use super::limits::Kind;
 use super::{Service, log};
 use crate::autosign::{self, AutosignError, Claims};
 use crate::inventory::Machine;
-use crate::machine::{Issue, IssueRefusal, Report};
+use crate::machine::{BootSign, Issue, IssueRefusal, Report};
 use crate::names::{HostName, Mac, ReleaseId, Stage, now, shown, shown_long};
 use crate::secret::Secret;
 use crate::store::StoreError;
@@ -30,8 +30,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A boot whose script was not seen counts when its initrd reports, unless one was counted within this time, seconds.
-const BOOT_SECONDS: i64 = 900;
 /// One sentence for whatever keeps a machine from enrolling: a stranger learns nothing from it.
 const NOT_ARMED: &str = "This machine is not armed here. An operator arms it with `vertebra-provisioning arm NODE`; \
                          ask again then.";
@@ -282,7 +280,7 @@ fn stage(service: &Service, peer: IpAddr, key: Option<&str>, body: StageBody) ->
         let plan = crate::boot_plan::plan(machine, state, &releases, &service.config.fallback, at);
         if body.stage == Stage::Initrd && body.failed.is_none() && plan.fallback.is_none() {
             if let Some(wanted) = &plan.wanted {
-                state.boot_began(at, wanted, BOOT_SECONDS.max(service.config.fallback.settle_seconds));
+                state.boot_began(at, wanted, BootSign::Report, service.config.fallback.settle_seconds);
             }
         }
         state.reported(Report {

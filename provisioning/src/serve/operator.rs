@@ -2,6 +2,7 @@
 
 use super::door::{Answer, json, refusal, whole};
 use super::{Service, log};
+use crate::machine::BootSign;
 use crate::names::{Mac, now};
 use crate::page;
 use crate::store::StoreError;
@@ -132,7 +133,7 @@ fn seen(service: &Service, headers: &HeaderMap) -> Result<Answer, StoreError> {
         let plan = crate::boot_plan::plan(machine, state, &releases, rule, at);
         match (&plan.wanted, &plan.fallback) {
             (Some(wanted), None) => state
-                .boot_began(at, wanted, rule.settle_seconds)
+                .boot_began(at, wanted, BootSign::Fetch, rule.settle_seconds)
                 .then(|| wanted.clone()),
             _ => None,
         }
