@@ -7,6 +7,7 @@ Each scenario runs alone. Needs root, the packages of `make boot-test`, and /dev
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import machine
+from authority import Authority
 from machine import Machine
 from provisioning import DOMAIN, REPOSITORY, BootServer
 import waiting
@@ -30,25 +32,35 @@ BOOT_S, PUPPET_S = 400, 1500
 
 
 class Laboratory:
-    """What all scenarios share: the boot server, releases, and a folder."""
+    """What a scenario has: the boot server, releases, and a folder."""
 
-    def __init__(self, folder, binaries, cache):
-        self.folder, self.binaries, self.cache = Path(folder), Path(binaries), Path(cache)
+    def __init__(self, folder, arguments):
+        self.folder, self.built = Path(folder), Path(arguments.work)
         (self.folder / "machines").mkdir()
         (self.folder / "server").mkdir()
-        self.server = BootServer(self.folder / "server", binaries, [NORTH, SOUTH, SECURE])
+        self.server = BootServer(self.folder / "server", self.built / "boot-ca", arguments.binaries, [NORTH, SOUTH, SECURE])
         self.figures = {}
         self.machines = []
 
-    def release(self, name, key=None, certificate=None):
-        """Builds a release; the first one takes a minute, copies of it under another name are built as well."""
-        key = key or machine.snakeoil_key(self.folder)
-        certificate = certificate or machine.SNAKEOIL_CERTIFICATE
-        subprocess.run([str(REPOSITORY / "images/build"), "release", "--flavour", "test", "--binaries", str(self.binaries),
-                        "--cache", str(self.cache), "--release", name, "--out", str(self.folder / "releases"), "--boot-ca",
-                        str(self.server.authority.certificate), "--secure-boot-key", str(key), "--secure-boot-cert",
-                        str(certificate)], check=True)
-        return self.folder / "releases" / name
+    def release(self, name="r1"):
+        """The release that was built; under another name it is a copy whose manifest says so."""
+        source, target = self.built / "releases/r1", self.folder / "releases" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target)
+        if name != "r1":
+            self.change(target, lambda manifest: manifest.update(release=name))
+        return target
+
+    @staticmethod
+    def change(release, change=lambda manifest: None):
+        """Writes the manifest anew after files of a release were changed."""
+        path = release / "manifest.json"
+        manifest = json.loads(path.read_text())
+        for name in manifest["files"]:
+            content = (release / name).read_bytes()
+            manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        change(manifest)
+        path.write_text(json.dumps(manifest))
 
     def machine(self, entry, **more):
         name, mac, _, firmware = entry
@@ -69,10 +81,23 @@ class Laboratory:
         self.server.end()
 
 
+def build(arguments):
+    """One release for all scenarios, with a boot CA that lasts as long as it does. Needs the network that apt needs."""
+    work = Path(arguments.work)
+    authority = Authority(work / "boot-ca", "Boot test CA")
+    release = work / "releases/r1"
+    if arguments.reuse and (release / "manifest.json").exists():
+        return
+    shutil.rmtree(release, ignore_errors=True)
+    subprocess.run([str(REPOSITORY / "images/build"), "release", "--flavour", "test", "--binaries", arguments.binaries,
+                    "--cache", arguments.cache, "--release", "r1", "--out", str(release.parent), "--boot-ca",
+                    str(authority.certificate), "--secure-boot-key", str(machine.snakeoil_key(work)),
+                    "--secure-boot-cert", str(machine.SNAKEOIL_CERTIFICATE)], check=True)
+
+
 def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
     """Two bare machines, one in each data centre, one by BIOS and one by UEFI, reach their data disk and enrol."""
-    release = lab.release("r1")
-    lab.server.add_release(release, "north", "south")
+    lab.server.add_release(lab.release(), "north", "south")
     lab.server.serve()
     for entry in (NORTH, SOUTH):
         lab.server.call("arm", entry[0])
@@ -90,7 +115,7 @@ def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
 
 def a_tampered_root_is_refused(lab):
     """One byte of the served root is another one: the machine says so on its console and tells the boot service."""
-    lab.server.add_release(lab.release("r1"), "north")
+    lab.server.add_release(lab.release(), "north")
     served = lab.server.state / "releases/r1/root.squashfs"
     bytes_of = served.stat().st_size
     os.chmod(served, 0o644)
@@ -109,13 +134,13 @@ def a_tampered_root_is_refused(lab):
 
 def a_stranger_s_machine_gets_nothing(lab):
     """A machine that is not in the inventory gets no address, no file and no token; one that is unarmed gets no token."""
-    lab.server.add_release(lab.release("r1"), "north", "south")
+    lab.server.add_release(lab.release(), "north", "south")
     lab.server.serve()
     one = lab.machine(("n9.north", STRANGER_MAC, 99, "bios"))
     one.power_on()
     one.await_line(r"(?i)no (more )?(bootable|network) dev|No configuration methods succeeded|Connection timed out", BOOT_S)
     assert "vertebra" not in one.said().lower(), "a stranger was served a boot file"
-    assert f"DHCPACK(br-north)" not in lab.server.log("dnsmasq-north"), "a stranger got an address"
+    assert "DHCPACK(br-north)" not in lab.server.log("dnsmasq-north"), "a stranger got an address"
     # Somebody on the wire who asks by hand, with the address and the hardware address of a machine that is not armed.
     asked = subprocess.run(
         ["curl", "--silent", "--cacert", str(lab.server.authority.certificate), "--resolve", "vertebra-boot:8443:192.0.2.2",
@@ -141,6 +166,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--binaries", default=str(REPOSITORY / "target/release"))
     parser.add_argument("--cache", default=str(REPOSITORY / "target/image-cache"))
+    parser.add_argument("--work", default=str(REPOSITORY / "target/boot-test"), help="where the release is built")
+    parser.add_argument("--reuse", action="store_true", help="take the release that is there")
     parser.add_argument("--keep", help="copy consoles and logs of what failed into this folder")
     arguments = parser.parse_args()
     if arguments.list:
@@ -148,6 +175,7 @@ def main():
             print(f"{scenario.__name__}\n    {scenario.__doc__}")
         return 0
     if os.environ.get("VERTEBRA_OWN_NETWORK") != "yes":
+        build(arguments)
         os.environ["VERTEBRA_OWN_NETWORK"] = "yes"
         os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, *sys.argv])
     chosen = [s for s in SCENARIOS if not arguments.scenarios or any(s.__name__.startswith(n) for n in arguments.scenarios)]
@@ -157,14 +185,14 @@ def main():
     for number, scenario in enumerate(chosen):
         if number > 0:
             # Each scenario has a network of its own.
-            done = subprocess.run(["unshare", "--net", sys.executable, __file__, "--binaries", arguments.binaries, "--cache",
-                                   arguments.cache, *(["--keep", arguments.keep] if arguments.keep else []),
-                                   scenario.__name__], check=False)
+            again = ["--binaries", arguments.binaries, "--work", arguments.work]
+            again += ["--keep", arguments.keep] if arguments.keep else []
+            done = subprocess.run(["unshare", "--net", sys.executable, __file__, *again, scenario.__name__], check=False)
             failed += [scenario.__name__] if done.returncode else []
             continue
         with tempfile.TemporaryDirectory(prefix="vertebra-boot-") as folder:
             began = time.monotonic()
-            lab = Laboratory(folder, arguments.binaries, arguments.cache)
+            lab = Laboratory(folder, arguments)
             try:
                 lab.server.start()
                 scenario(lab)

@@ -5,7 +5,7 @@
     mesh.py fetch   ... --from A ID                prints the body
     mesh.py load    ... --from A --to B            sends and lists until its input ends, then prints figures as JSON
 
-Every client takes --host, --port, --ca, --certificate, --key, --shared-key, --password.
+Every client takes --host, --port, --name (in the certificate), --ca, --certificate, --key, --shared-key, --password.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import hmac
 import http.client
 import json
 import select
+import socket
 import ssl
 import sys
 import threading
@@ -44,8 +45,9 @@ class Client:
     def call(self, method, rest, headers=(), body=None, keep=True):
         """Gives (status, body). Raises OSError or HTTPException when there is no answer."""
         if self.connection is None:
-            self.connection = http.client.HTTPSConnection(
-                self.arguments.host, self.arguments.port, context=self.context, timeout=WAIT_MAX_S)
+            plain = socket.create_connection((self.arguments.host, self.arguments.port), timeout=WAIT_MAX_S)
+            self.connection = http.client.HTTPConnection(self.arguments.name)
+            self.connection.sock = self.context.wrap_socket(plain, server_hostname=self.arguments.name)
         every = {"Authorization": self.token(), "Accept": "application/vnd.mesh.v2+json", **dict(headers)}
         if not keep:
             every["Connection"] = "close"
@@ -118,9 +120,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["send", "inbox", "fetch", "load"])
     parser.add_argument("rest", nargs="*")
-    parser.add_argument("--host", default="localhost")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=443)
-    for name in ("ca", "certificate", "key", "shared-key", "password", "from"):
+    for name in ("name", "ca", "certificate", "key", "shared-key", "password", "from"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--to")
     parser.add_argument("--clients", type=int, default=8)

@@ -27,13 +27,13 @@ def run(command, **more):
 class BootServer:
     """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware)."""
 
-    def __init__(self, folder, binaries, machines):
+    def __init__(self, folder, authority, binaries, machines):
         self.folder, self.binary = Path(folder), Path(binaries) / "vertebra-provisioning"
         self.output, self.state = self.folder / "www", self.folder / "state"
         self.configuration = self.folder / "provisioning.toml"
         self.machines = machines
         self.processes = {}
-        self.authority = Authority(self.folder / "boot-ca", "Boot test CA")
+        self.authority = Authority(authority, "Boot test CA")
 
     def start(self):
         self._network()
