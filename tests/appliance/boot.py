@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,15 @@ class Laboratory:
             status = self.server.machine_status(name)
             return status.get("stage") == stage and not status.get("failed")
         waiting.until(f"{name} reports stage {stage}", seconds_max, reached, pause_s=1)
+
+    def await_check_in(self, name, release, seconds_max):
+        def checked_in():
+            status = self.server.machine_status(name)
+            return status.get("running") == release and status.get("stage") == "serving"
+        try:
+            waiting.until(f"{name} checks in with {release}", seconds_max, checked_in, pause_s=1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; status: {self.server.machine_status(name)}") from None
 
     def end(self):
         for one in self.machines:
@@ -153,10 +163,96 @@ def a_stranger_s_machine_gets_nothing(lab):
     assert listing == "404", f"a stranger's boot script was answered {listing}"
 
 
+def three_failed_boots_bring_the_release_before(lab):
+    """A release whose root has no init fails three times; the fourth boot gets the one before, without anybody's hand."""
+    lab.server.add_release(lab.release(), "north")
+    broken, empty = lab.release("r2"), lab.folder / "empty"
+    empty.mkdir()
+    (broken / "root.squashfs").unlink()
+    subprocess.run(["mksquashfs", empty, broken / "root.squashfs", "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+    lab.change(broken)
+    lab.server.add_release(broken, "north")
+    lab.server.serve()
+    one = lab.machine(NORTH)
+    one.power_on()
+    _, lab.figures["back_on_the_release_before_s"] = one.await_line(
+        r"(?s)(release r2.*REFUSED: the root image has no /sbin/init.*){3}release r1.*root image is the one", 3 * BOOT_S)
+    assert len(re.findall("release r2, initrd up", one.said())) == 3, "it was not three boots"
+    status = lab.server.machine_status("n1.north")
+    assert status["wanted"] == "r2" and status["served"] == "r1", f"the status page says {status}"
+
+
+def secure_boot_starts_the_signed_uki_over_http_and_no_other(lab):
+    """UEFI HTTP boot with Secure Boot on: the signed UKI starts; one without a signature, and one that was changed, do not."""
+    unsigned, changed = lab.release("r2"), lab.release("r3")
+    subprocess.run(["sbattach", "--remove", unsigned / "vertebra.efi"], check=True, capture_output=True)
+    content = bytearray((changed / "vertebra.efi").read_bytes())
+    content[content.rindex(b"vertebra.sha256=") + 20] ^= 1
+    (changed / "vertebra.efi").write_bytes(content)
+    for release in (unsigned, changed):
+        lab.change(release)
+        lab.server.add_release(release)
+    lab.server.add_release(lab.release(), "south")
+    lab.server.serve()
+    one = lab.machine(SECURE, firmware="secure")
+    one.power_on()
+    one.await_line("root image is the one that was asked for", BOOT_S)
+    _, lab.figures["secure_boot_to_userland_s"] = one.await_line("is mounted at /var/lib/vertebra", BOOT_S)
+    assert "Secure boot enabled" in one.said() or "secureboot: Secure boot enabled" in one.said(), "Secure Boot was off"
+    for release in ("r2", "r3"):
+        one.power_off()
+        lab.server.call("release", "promote", release, "--site", "south")
+        one.power_on()
+        _, lab.figures[f"{release}_refused_s"] = one.await_line("Access Denied|Security Violation", BOOT_S)
+        # The firmware goes on to its next entry; none of them may start a kernel.
+        waiting.until("the firmware has nothing left", BOOT_S, lambda: re.search("(?i)shell>|No bootable|boot manager|failed to load.*HTTP", one.said()))
+        assert "vertebra: " not in one.said() and "Linux version" not in one.said(), f"{release} was started"
+
+
+def two_machines_reach_serving_and_a_later_boot_needs_no_boot_service(lab):
+    """Real puppetserver and autosign policy; site from trusted facts; LUKS disk sealed to the TPM; then N+1, then alone."""
+    lab.server.add_release(lab.release(), "north", "south")
+    lab.server.add_release(lab.release("r2"))
+    lab.figures["puppetserver_ready_s"] = lab.server.start_puppet()
+    lab.server.serve()
+    one, two = (lab.machine(entry, memory_mib=1536) for entry in (NORTH, SOUTH))
+    for entry, made in ((NORTH, one), (SOUTH, two)):
+        lab.server.call("arm", entry[0])
+        made.power_on()
+    for made in (one, two):
+        made.await_line("is mounted at /var/lib/vertebra", BOOT_S)
+        assert "formatting it, encrypted" in made.said(), "the disk is not encrypted"
+    for entry, made in ((NORTH, one), (SOUTH, two)):
+        lab.await_check_in(entry[0], "r1", PUPPET_S)
+        lab.figures[f"{entry[0]} power-on to serving, s"] = round(time.monotonic() - made.powered_at, 1)
+        lab.figures[f"{entry[0]} memory, MiB"] = made.memory_resident_mib()
+        lab.server.answers_deep_ping(entry[0])
+        site = lab.server.signed_extensions(entry[0])
+        assert site == {"pp_role": "node", "pp_datacenter": entry[0].split(".")[1]}, f"the certificate says {site}"
+    # A release is promoted; a machine takes it with its next boot.
+    began = time.monotonic()
+    lab.server.call("release", "promote", "r2", "--site", "north")
+    one.power_off()
+    one.power_on()
+    lab.await_check_in("n1.north", "r2", PUPPET_S)
+    lab.figures["promote to the site on it, s"] = round(time.monotonic() - began, 1)
+    # Files are served by nginx and dnsmasq alone; nobody enrols, nobody compiles a catalog, nobody holds a key.
+    one.power_off()
+    lab.server.end("serve", "puppetserver")
+    one.power_on()
+    one.await_line("is mounted at /var/lib/vertebra", BOOT_S)
+    assert "formatting" not in one.said(), "the disk was made anew"
+    waiting.until("n1.north answers the deep ping", BOOT_S, lambda: lab.server.answers_deep_ping("n1.north", check=False), pause_s=2)
+    lab.figures["n1.north later boot without boot service, to serving, s"] = round(time.monotonic() - one.powered_at, 1)
+
+
 SCENARIOS = [
     bios_and_uefi_machines_boot_the_same_image_and_enrol,
     a_tampered_root_is_refused,
     a_stranger_s_machine_gets_nothing,
+    three_failed_boots_bring_the_release_before,
+    secure_boot_starts_the_signed_uki_over_http_and_no_other,
+    two_machines_reach_serving_and_a_later_boot_needs_no_boot_service,
 ]
 
 

@@ -5,6 +5,7 @@ Run everything here under `unshare --mount --net`: bridges, addresses and mounts
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -124,6 +125,26 @@ class BootServer:
     def machine_status(self, name):
         status = self.status_or_none() or {"machines": []}
         return next((m for m in status["machines"] if name in (m.get("name"), m.get("certname"))), {})
+
+    def answers_deep_ping(self, name, check=True):
+        """Propose, fsync, apply, read: what `/health/ready` asks of the node; asked as a monitor of its site."""
+        site, last = name.split(".")[1], next(m[2] for m in self.machines if m[0] == name)
+        monitor = f"{SITES[site]}.200"
+        subprocess.run(["ip", "address", "replace", f"{monitor}/24", "dev", f"br-{site}"], check=True)
+        done = subprocess.run(["curl", "--silent", "--max-time", "10", "--interface", monitor, "--write-out", "%{http_code}",
+                               f"http://{SITES[site]}.{last}:9444/health/ready"], capture_output=True, text=True, check=False)
+        assert not check or done.stdout.endswith("200"), f"{name} answers the deep ping with {done.stdout!r}"
+        return done.stdout.endswith("200")
+
+    def signed_extensions(self, name):
+        """Role and data centre in the certificate that the Puppet CA signed."""
+        certificate = next((self.folder / "puppet").rglob(f"signed/{name}.{DOMAIN}.pem"))
+        text = run(["openssl", "x509", "-noout", "-text", "-in", certificate], capture_output=True, text=True).stdout
+        found = {}
+        for key, number in (("pp_role", "1.3.6.1.4.1.34380.1.1.13"), ("pp_datacenter", "1.3.6.1.4.1.34380.1.1.19")):
+            match = re.search(rf"{re.escape(number)}:\s*\n\s*(?:\.\.)?(\S+)", text)
+            found[key] = match.group(1).lstrip(".") if match else None
+        return found
 
     # --- Puppet -----------------------------------------------------------------------------------------------------
 
