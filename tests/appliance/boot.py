@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 import machine
 from authority import Authority
 from machine import Machine
