@@ -106,8 +106,10 @@ class vertebra::rabbitmq (
       ;
   }
   ~> service { 'rabbitmq-server.service':
-    ensure => running,
-    enable => true,
+    ensure  => running,
+    enable  => true,
+    # One machine of a site at a time.
+    restart => '/usr/lib/vertebra/vertebra-restart rabbitmq-server.service',
   }
   package { 'rabbitmq-server':
     ensure => installed,

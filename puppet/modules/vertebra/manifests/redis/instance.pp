@@ -27,7 +27,9 @@ define vertebra::redis::instance (
     refreshonly => true,
   }
   ~> service { "${title}.service":
-    ensure => running,
-    enable => true,
+    ensure  => running,
+    enable  => true,
+    # One machine of a site at a time.
+    restart => "/usr/lib/vertebra/vertebra-restart ${title}.service",
   }
 }
