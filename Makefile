@@ -38,7 +38,7 @@ packages-build:
 
 .PHONY: packages-test
 packages-test:
-	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux)
+	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux iproute2 dnsmasq-base nginx-light)
 
 # The image's root is made of Debian's packages, once; a later build finds them in target/image-cache.
 .PHONY: packages-image

@@ -194,9 +194,7 @@ pub fn judge(config: &Config, certname: &HostName, pem: &[u8]) -> Result<(), Aut
     if !config.autosign.services.is_empty() {
         return ask_services(config, certname, &claims);
     }
-    let inventory = crate::inventory::Inventory::load(&config.inventory, config.hiera.as_ref());
-    let inventory = inventory
-        .map_err(|error| AutosignError::UnknownMachine(format!("{certname} (the inventory has mistakes: {error})")))?;
+    let inventory = crate::inventory::Inventory::load(&config.inventory, config.hiera.as_ref())?;
     redeem(&Store::open(&config.state)?, &inventory, certname, &claims)
 }
 

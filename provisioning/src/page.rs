@@ -114,7 +114,8 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:1.5em}table{border-collapse:collapse}\
+/// The style sheet, `/page.css`.
+pub const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:1.5em}table{border-collapse:collapse}\
                      th,td{text-align:left;padding:.3em .8em;border-bottom:1px solid #ccc;vertical-align:top}\
                      .bad{background:#fdd}.open{background:#ffd}small{color:#555}";
 
@@ -129,7 +130,7 @@ fn dash(text: Option<&str>) -> String {
 pub fn html(rows: &[Row], now: Moment) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Vertebra: machines</title>\
-         <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\"><style>{STYLE}</style></head><body>\n\
+         <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\"><link rel=\"stylesheet\" href=\"/page.css\"></head><body>\n\
          <h1>Machines</h1>\n<p>{} UTC, {} machines. The same as JSON: <a href=\"/status.json\">/status.json</a></p>\n\
          <table>\n<tr><th>Machine</th><th>MAC, address</th><th>Site</th><th>Role</th><th>Release wanted</th>\
          <th>Running</th><th>Last stage</th><th>Enrolment</th><th>Why it failed</th></tr>\n",

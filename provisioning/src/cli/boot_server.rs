@@ -227,7 +227,14 @@ pub(super) fn release(config: &Config, command: ReleaseCommand) -> Result<(), Cl
             let sites = chosen(&inventory, &sites)?;
             verify(config, Some(&release))?;
             change(config, &inventory, |releases| {
-                Ok(releases.promote(&release, &sites, &inventory, now())?)
+                releases.promote(&release, &sites, &inventory, now())?;
+                let flavour = releases.bootable(&release)?.manifest.flavour;
+                let chosen = |machine: &&Machine| machine.flavour == flavour && sites.contains(&machine.site);
+                let count = inventory.machines.values().filter(chosen).count();
+                print(&format!(
+                    "{release} is for the {count} machines of flavour {flavour} there\n"
+                ));
+                Ok(())
             })
         }
         ReleaseCommand::Pin { release, target } => {
@@ -341,10 +348,10 @@ fn list(config: &Config, json: bool) -> Result<(), CliError> {
 fn verify(config: &Config, release: Option<&ReleaseId>) -> Result<(), CliError> {
     let store = Store::open(&config.state)?;
     let releases = store.releases()?;
-    if let Some(release) = release {
-        if !releases.stored.contains_key(release) {
-            return Err(releases::RuleError::Unknown(release.clone()).into());
-        }
+    if let Some(release) = release
+        && !releases.stored.contains_key(release)
+    {
+        return Err(releases::RuleError::Unknown(release.clone()).into());
     }
     for id in releases
         .stored

@@ -115,10 +115,11 @@ impl Host {
         for interface in interfaces {
             let folder = self.path("sys/class/net").join(interface);
             let address = fs::read_to_string(folder.join("address")).unwrap_or_default();
-            if let Ok(mac) = address.trim().parse::<Mac>() {
-                if !macs.contains(&mac) && macs.len() < MACS_MAX {
-                    macs.push(mac);
-                }
+            if let Ok(mac) = address.trim().parse::<Mac>()
+                && !macs.contains(&mac)
+                && macs.len() < MACS_MAX
+            {
+                macs.push(mac);
             }
         }
         macs

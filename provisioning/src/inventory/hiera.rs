@@ -58,7 +58,7 @@ impl Hiera {
         let roles = folder.join("role");
         hiera
             .roles
-            .extend(data_files(&roles).into_iter().map(|(role, _)| (None, role)));
+            .extend(data_files(&roles).into_keys().map(|role| (None, role)));
         for site in hiera.sites.keys() {
             let here = data_files(&roles.join(site)).into_iter();
             hiera.roles.extend(here.map(|(role, _)| (Some(site.clone()), role)));

@@ -26,7 +26,6 @@ pub(super) fn check(document: &Document, hiera: &Hiera, mistakes: &mut Mistakes)
         mistakes.add("sites", "there is none; a machine needs a site");
     }
     let mut sites = BTreeMap::new();
-    // Sites that were written but have mistakes: their machines are not told of a missing site too.
     let mut broken = Vec::new();
     for (name, value) in &document.sites {
         match check_site(name, value, &domain, hiera, mistakes) {
@@ -35,6 +34,12 @@ pub(super) fn check(document: &Document, hiera: &Hiera, mistakes: &mut Mistakes)
         }
     }
     overlaps(&sites, mistakes);
+    let around = Around {
+        domain: &domain,
+        sites: &sites,
+        broken: &broken,
+        hiera,
+    };
     let mut machines = BTreeMap::new();
     let mut seen = Seen::default();
     for (at, value) in document.machines.iter().enumerate() {
@@ -45,7 +50,7 @@ pub(super) fn check(document: &Document, hiera: &Hiera, mistakes: &mut Mistakes)
         let Some(written) = shape::<MachineEntry>(&entry, value, mistakes) else {
             continue;
         };
-        if let Some(machine) = check_machine(&entry, written, &domain, &sites, &broken, hiera, mistakes, &mut seen) {
+        if let Some(machine) = around.machine(&entry, written, mistakes, &mut seen) {
             machines.insert(machine.certname.clone(), machine);
         }
     }
@@ -203,48 +208,122 @@ impl Seen {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn check_machine(
-    entry: &str,
-    written: MachineEntry,
-    domain: &HostName,
-    sites: &BTreeMap<Word, Checked>,
-    broken: &[String],
-    hiera: &Hiera,
-    mistakes: &mut Mistakes,
-    seen: &mut Seen,
-) -> Option<Machine> {
-    let name: Option<HostName> = mistakes.take(entry, "name", written.name.parse());
-    let certname = match (&written.certname, &name) {
-        (Some(text), _) => mistakes.take(entry, "certname", text.parse::<HostName>()),
-        (None, Some(name)) => mistakes.take(entry, "certname", format!("{name}.{domain}").parse::<HostName>()),
-        (None, None) => None,
-    };
-    if let Some(name) = &name {
-        // The dotless form is a label of its own and a tag in dnsmasq's file.
-        seen.once(entry, "name", name.hyphens(), mistakes);
-        if name.hyphens().len() > 63 {
-            mistakes.add(entry, "name: longer than 63 characters");
+/// What a machine is judged against.
+struct Around<'a> {
+    domain: &'a HostName,
+    sites: &'a BTreeMap<Word, Checked>,
+    /// Sites that were written but have mistakes: their machines are not told of a missing site too.
+    broken: &'a [String],
+    hiera: &'a Hiera,
+}
+
+impl Around<'_> {
+    fn machine(&self, entry: &str, written: MachineEntry, mistakes: &mut Mistakes, seen: &mut Seen) -> Option<Machine> {
+        let (name, certname) = self.names(entry, &written, mistakes, seen);
+        let role: Option<Word> = mistakes.take(entry, "role", written.role.parse());
+        let firmware: Option<Firmware> = mistakes.take(entry, "firmware", written.firmware.parse());
+        let flavour = written.flavour.as_deref().unwrap_or("hardware").parse();
+        let flavour: Option<Flavour> = mistakes.take(entry, "flavour", flavour);
+        let macs = macs(entry, &written.macs, mistakes, seen);
+        if let Some(serial) = &written.serial {
+            let odd = serial.trim() != serial || serial.is_empty() || serial.chars().any(char::is_control);
+            if odd || serial.len() > SERIAL_BYTES_MAX {
+                let what = format!("serial: write 1 to {SERIAL_BYTES_MAX} printable characters");
+                mistakes.add(entry, what);
+            }
+            seen.once(entry, "serial", serial.clone(), mistakes);
         }
-        if name.as_str() == "vertebra-boot" {
-            mistakes.add(entry, "name: `vertebra-boot` is the boot server's");
+        let (site, address) = self.place(entry, &written, role.as_ref(), mistakes, seen);
+        Some(Machine {
+            name: name?,
+            certname: certname?,
+            site: site?,
+            role: role?,
+            macs,
+            serial: written.serial,
+            address: address?,
+            firmware: firmware?,
+            flavour: flavour?,
+        })
+    }
+
+    fn names(
+        &self,
+        entry: &str,
+        written: &MachineEntry,
+        mistakes: &mut Mistakes,
+        seen: &mut Seen,
+    ) -> (Option<HostName>, Option<HostName>) {
+        let name: Option<HostName> = mistakes.take(entry, "name", written.name.parse());
+        let certname = match (&written.certname, &name) {
+            (Some(text), _) => mistakes.take(entry, "certname", text.parse()),
+            (None, Some(name)) => mistakes.take(entry, "certname", format!("{name}.{}", self.domain).parse()),
+            (None, None) => None,
+        };
+        if let Some(name) = &name {
+            // The dotless form is a label of its own and a tag in dnsmasq's file.
+            seen.once(entry, "name", name.hyphens(), mistakes);
+            if name.hyphens().len() > 63 {
+                mistakes.add(entry, "name: longer than 63 characters");
+            }
+            if name.as_str() == "vertebra-boot" {
+                mistakes.add(entry, "name: `vertebra-boot` is the boot server's");
+            }
         }
+        let certname: Option<HostName> = certname;
+        if let Some(certname) = &certname {
+            seen.once(entry, "certname", certname.to_string(), mistakes);
+        }
+        (name, certname)
     }
-    if let Some(certname) = &certname {
-        seen.once(entry, "certname", certname.to_string(), mistakes);
+
+    fn place(
+        &self,
+        entry: &str,
+        written: &MachineEntry,
+        role: Option<&Word>,
+        mistakes: &mut Mistakes,
+        seen: &mut Seen,
+    ) -> (Option<Word>, Option<Ipv4Addr>) {
+        let address = mistakes.take(entry, "address", parse_address(&written.address));
+        let site = written
+            .site
+            .parse::<Word>()
+            .ok()
+            .filter(|word| self.sites.contains_key(word));
+        match &site {
+            Some(site) => {
+                if let Some(what) = role.and_then(|role| self.hiera.refuses_role(role, site.as_str())) {
+                    mistakes.add(entry, format!("role: {what}"));
+                }
+                if let Some(what) = address.and_then(|address| misplaced(address, site, &self.sites[site])) {
+                    mistakes.add(entry, format!("address: {what}"));
+                }
+            }
+            None if self.broken.contains(&written.site) => {}
+            None => {
+                let known: Vec<&str> = self.sites.keys().map(Word::as_str).collect();
+                let what = format!(
+                    "site: unknown site `{}`; known: {}",
+                    shown(&written.site),
+                    known.join(", ")
+                );
+                mistakes.add(entry, what);
+            }
+        }
+        if let Some(address) = address {
+            seen.once(entry, "address", address.to_string(), mistakes);
+        }
+        (site, address)
     }
-    let role: Option<Word> = mistakes.take(entry, "role", written.role.parse());
-    let firmware: Option<Firmware> = mistakes.take(entry, "firmware", written.firmware.parse());
-    let flavour: Option<Flavour> = mistakes.take(
-        entry,
-        "flavour",
-        written.flavour.as_deref().unwrap_or("hardware").parse(),
-    );
-    if written.macs.is_empty() {
+}
+
+fn macs(entry: &str, texts: &[String], mistakes: &mut Mistakes, seen: &mut Seen) -> Vec<Mac> {
+    if texts.is_empty() {
         mistakes.add(entry, "macs: there is none; a machine is found by its MAC");
     }
     let mut macs: Vec<Mac> = Vec::new();
-    for text in &written.macs {
+    for text in texts {
         if let Some(mac) = mistakes.take(entry, "macs", text.parse::<Mac>()) {
             seen.once(entry, "MAC", mac.to_string(), mistakes);
             match macs.contains(&mac) {
@@ -253,58 +332,7 @@ fn check_machine(
             }
         }
     }
-    if let Some(serial) = &written.serial {
-        let odd = serial.trim() != serial || serial.is_empty() || serial.chars().any(char::is_control);
-        if odd || serial.len() > SERIAL_BYTES_MAX {
-            mistakes.add(
-                entry,
-                format!("serial: write 1 to {SERIAL_BYTES_MAX} printable characters"),
-            );
-        }
-        seen.once(entry, "serial", serial.clone(), mistakes);
-    }
-    let address = mistakes.take(entry, "address", parse_address(&written.address));
-    let site = written
-        .site
-        .parse::<Word>()
-        .ok()
-        .filter(|word| sites.contains_key(word));
-    match &site {
-        Some(site) => {
-            if let Some(what) = role.as_ref().and_then(|role| hiera.refuses_role(role, site.as_str())) {
-                mistakes.add(entry, format!("role: {what}"));
-            }
-            if let Some(what) = address.and_then(|address| misplaced(address, site, &sites[site])) {
-                mistakes.add(entry, format!("address: {what}"));
-            }
-        }
-        None if broken.contains(&written.site) => {}
-        None => {
-            let known: Vec<&str> = sites.keys().map(Word::as_str).collect();
-            mistakes.add(
-                entry,
-                format!(
-                    "site: unknown site `{}`; known: {}",
-                    shown(&written.site),
-                    known.join(", ")
-                ),
-            );
-        }
-    }
-    if let Some(address) = address {
-        seen.once(entry, "address", address.to_string(), mistakes);
-    }
-    Some(Machine {
-        name: name?,
-        certname: certname?,
-        site: site?,
-        role: role?,
-        macs,
-        serial: written.serial,
-        address: address?,
-        firmware: firmware?,
-        flavour: flavour?,
-    })
+    macs
 }
 
 /// Why an address cannot be a machine's at this site.

@@ -74,13 +74,12 @@ enum Call {
     Redeem(RedeemBody),
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| {
-        let sentence = format!(
+        format!(
             "The body is not what this call takes: {}",
             shown_long(&error.to_string())
-        );
-        refusal(StatusCode::BAD_REQUEST, "bad_request", &sentence)
+        )
     })
 }
 
@@ -123,7 +122,7 @@ pub(super) async fn answer(service: Arc<Service>, peer: IpAddr, request: Request
     };
     let call = match call {
         Ok(call) => call,
-        Err(answer) => return answer,
+        Err(sentence) => return refusal(StatusCode::BAD_REQUEST, "bad_request", &sentence),
     };
     let key = bearer(request.headers());
     // State is files and a lock: not on the thread that serves everybody.
@@ -278,10 +277,12 @@ fn stage(service: &Service, peer: IpAddr, key: Option<&str>, body: StageBody) ->
             return unknown();
         }
         let plan = crate::boot_plan::plan(machine, state, &releases, &service.config.fallback, at);
-        if body.stage == Stage::Initrd && body.failed.is_none() && plan.fallback.is_none() {
-            if let Some(wanted) = &plan.wanted {
-                state.boot_began(at, wanted, BootSign::Report, service.config.fallback.settle_seconds);
-            }
+        if body.stage == Stage::Initrd
+            && body.failed.is_none()
+            && plan.fallback.is_none()
+            && let Some(wanted) = &plan.wanted
+        {
+            state.boot_began(at, wanted, BootSign::Report, service.config.fallback.settle_seconds);
         }
         state.reported(Report {
             stage: body.stage,

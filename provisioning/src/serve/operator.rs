@@ -25,6 +25,7 @@ pub(super) async fn answer(service: Arc<Service>, request: Request<Incoming>) ->
     let call = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Call::Page,
         (&Method::GET | &Method::HEAD, "/status.json") => Call::Status,
+        (&Method::GET | &Method::HEAD, "/page.css") => return text(page::STYLE, "text/css"),
         (&Method::POST, "/v1/seen") => Call::Seen,
         _ => {
             return refusal(
@@ -77,21 +78,26 @@ fn host_is_local(headers: &HeaderMap) -> bool {
 fn page_of(service: &Service) -> Result<Answer, StoreError> {
     let rows = page::rows(&service.config, &service.store, &service.inventory(), now())?;
     let html = page::html(&rows, now());
-    let mut answer = Response::new(Full::new(Bytes::from(html)));
+    Ok(text(&html, "text/html; charset=utf-8"))
+}
+
+/// An answer for a browser, which may load the style sheet and run nothing.
+fn text(body: &str, kind: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_owned())));
     let headers = answer.headers_mut();
     for (name, value) in [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    Ok(answer)
+    answer
 }
 
 fn status_of(service: &Service) -> Result<Answer, StoreError> {
@@ -105,12 +111,12 @@ fn status_of(service: &Service) -> Result<Answer, StoreError> {
 
 /// nginx tells that a boot file was fetched. It counts when the machine itself fetched it.
 fn seen(service: &Service, headers: &HeaderMap) -> Result<Answer, StoreError> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let stem = text("x-boot-path")
+    let named = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let stem = named("x-boot-path")
         .strip_prefix("/boot/")
         .and_then(|file| file.split('.').next());
     let mac = stem.and_then(|stem| stem.parse::<Mac>().ok());
-    let client = text("x-boot-client").parse::<IpAddr>().ok();
+    let client = named("x-boot-client").parse::<IpAddr>().ok();
     let inventory = service.inventory();
     let (Some(machine), Some(client)) = (mac.and_then(|mac| inventory.by_mac(&mac)), client) else {
         return Ok(json(StatusCode::OK, &serde_json::json!({"counted": false})));

@@ -87,7 +87,12 @@ fn a_release_whose_digests_are_wrong_is_not_added() {
         edit("\"release\":\"9\"", "\"release\":\"../9\""),
         "is not a release",
     );
-    digests_checked(&server, "a bad flavour", edit("hardware", "software"), "flavour");
+    digests_checked(
+        &server,
+        "a bad flavour",
+        edit("hardware", "software"),
+        "expected `hardware` or `test`",
+    );
     assert_eq!(
         fs::read_dir(server.path("state/releases")).expect("the store").count(),
         0,

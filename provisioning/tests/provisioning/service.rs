@@ -236,7 +236,7 @@ fn the_status_page_shows_every_machine_and_escapes_what_strangers_write() {
     );
     let status: Value = serde_json::from_str(&serving.page("/status.json")).expect("JSON");
     assert_eq!(status["machines"].as_array().map(Vec::len), Some(3));
-    assert_eq!(status["machines"][1]["stage"], "root failed");
+    assert_eq!(status["machines"][0]["stage"], "root failed");
     let table = server.ok(&["status"]);
     assert!(
         table.contains("root failed") && table.contains("armed until"),
