@@ -11,6 +11,7 @@ VENV := target/venv
 PINS := tests/python/requirements.txt
 BENCH_PINS := tests/python/requirements-bench.txt
 SECONDS_EACH ?= 60
+RESTARTS ?= 3
 FUZZ_TARGETS := config journal http nhsmesh chunk_range
 
 # $(call packages,NAMES): installs those that are missing; says which where there is no apt-get.
@@ -39,6 +40,19 @@ packages-build:
 packages-test:
 	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux iproute2 dnsmasq-base nginx-light)
 
+# The image's root is made of Debian's packages, once; a later build finds them in target/image-cache.
+.PHONY: packages-image
+packages-image:
+	$(call packages,mmdebstrap squashfs-tools cpio zstd kmod binutils openssl sbsigntool faketime debian-archive-keyring)
+
+.PHONY: packages-container
+packages-container: packages-image
+	$(call packages,systemd systemd-container util-linux iproute2 puppet-module-puppetlabs-stdlib shellcheck)
+
+.PHONY: packages-boot-test
+packages-boot-test: packages-container
+	$(call packages,qemu-system-x86 ovmf ipxe ipxe-qemu swtpm swtpm-tools dnsmasq-base nginx-light curl puppetserver)
+
 .PHONY: build
 build: packages-build ## Build the binary: target/release/vertebra
 	cargo build --release -p vertebra
@@ -57,10 +71,13 @@ $(VENV)/.made: $(PINS) | packages-test
 	@touch $@
 
 .PHONY: test
-test: packages-build packages-test venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
-	cargo build --release --workspace
+test: packages-build packages-test packages-container venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
+	@mkdir -p target
+	$(SUDO) images/build packages >target/image-packages.log 2>&1 & root=$$!; \
+	    cargo build --release --workspace; \
+	    wait $$root || { cat target/image-packages.log >&2; exit 1; }
 	cargo test --release --workspace --no-fail-fast
-	$(MAKE) test-puppet
+	$(MAKE) test-puppet container-test
 
 .PHONY: packages-puppet
 packages-puppet:
@@ -75,6 +92,26 @@ test-puppet: build packages-puppet ## Units, the data disk's program, the Puppet
 	$(SUDO) systemd/tests/restart
 	puppet/tests/static
 	$(SUDO) rspec -I puppet/spec puppet/spec
+
+.PHONY: container-test
+container-test: packages-build packages-container ## The image's root in a container: units, crash, watchdog, restarts, Puppet (RESTARTS=3)
+	shellcheck images/build images/initrd/init images/initrd/dhcp
+	cargo build --release -p vertebra -p vertebra-provisioning
+	tree="$$($(SUDO) images/build root)" && $(SUDO) tests/appliance/test_container.py "$$tree" --restarts $(RESTARTS)
+
+RELEASE ?= $(shell date +%Y.%m.%d)-1
+FLAVOUR ?= test
+.PHONY: image
+image: packages-build packages-image ## A release in target/releases (BOOT_CA=, SECURE_BOOT_KEY=, SECURE_BOOT_CERT=, FLAVOUR=, RELEASE=)
+	@[ -n "$(BOOT_CA)" ] || { echo "make image BOOT_CA=ca.pem: the certificate that nodes know their boot service by" >&2; exit 1; }
+	cargo build --release -p vertebra -p vertebra-provisioning
+	$(SUDO) images/build release --flavour $(FLAVOUR) --release $(RELEASE) --out target/releases --boot-ca $(BOOT_CA) \
+	    $(if $(SECURE_BOOT_KEY),--secure-boot-key $(SECURE_BOOT_KEY) --secure-boot-cert $(SECURE_BOOT_CERT))
+
+.PHONY: boot-test
+boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names); long
+	cargo build --release -p vertebra -p vertebra-provisioning
+	$(SUDO) tests/appliance/boot.py --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing

@@ -44,6 +44,10 @@ pub fn drop_privileges() -> Result<(), PrivilegeError> {
         if matches!(set, CapSet::Bounding) && !may_bound {
             continue;
         }
+        // Where a unit leaves nothing to give up, its filter may refuse the call as well.
+        if !matches!(set, CapSet::Bounding) && caps::read(None, set).is_ok_and(|held| held.is_empty()) {
+            continue;
+        }
         caps::clear(None, set).map_err(|cause| PrivilegeError::Capabilities { set, cause })?;
     }
     Ok(())

@@ -1,0 +1,205 @@
+"""Two data centres in a private network: bridges, dnsmasq, nginx, the boot service, a Puppet server.
+
+Run everything here under `unshare --mount --net`: bridges, addresses and mounts end with the test.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from authority import Authority
+import waiting
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+DOMAIN = "vertebra.example"
+PUPPET_NAME, PUPPET_ADDRESS = f"puppet.{DOMAIN}", "203.0.113.2"
+NAMES_ADDRESS = "203.0.113.3"
+SITES = {"north": "192.0.2", "south": "198.51.100"}
+
+
+def run(command, **more):
+    return subprocess.run(command.split() if isinstance(command, str) else list(map(str, command)), check=True, **more)
+
+
+class BootServer:
+    """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware)."""
+
+    def __init__(self, folder, authority, binaries, machines):
+        self.folder, self.binary = Path(folder), Path(binaries) / "vertebra-provisioning"
+        self.output, self.state = self.folder / "www", self.folder / "state"
+        self.configuration = self.folder / "provisioning.toml"
+        self.machines = machines
+        self.processes = {}
+        self.authority = Authority(authority, "Boot test CA")
+
+    def start(self):
+        self._network()
+        certificate, key = self.authority.issue("boot", "vertebra-boot", "serverAuth", "DNS:vertebra-boot")
+        self._inventory()
+        self.configuration.write_text(
+            f'inventory = "inventory.yaml"\nstate = "{self.state}"\noutput = "{self.output}"\n\n'
+            f'[serve]\ncertificate = "{certificate}"\nkey = "{key}"\n\n'
+            "[fallback]\nboots = 3\nsettle_seconds = 5\n")
+        self.state.mkdir(mode=0o700)
+        self.call("render")
+        # Debian's nginx and dnsmasq give up root; they must be able to read what is served.
+        os.chmod(self.folder, 0o755)
+
+    def serve(self):
+        self.spawn("serve", [self.binary, "--config", self.configuration, "serve"])
+        self.spawn("names", ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+                             f"--listen-address={NAMES_ADDRESS}", "--bind-interfaces", "--pid-file",
+                             f"--host-record={PUPPET_NAME},{PUPPET_ADDRESS}"])
+        for site in SITES:
+            files = self.output / site
+            self.spawn(f"dnsmasq-{site}", ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--pid-file",
+                                           f"--conf-file={files / 'dnsmasq.conf'}"])
+            self.spawn(f"nginx-{site}", ["nginx", "-e", "stderr", "-g", "daemon off;", "-c", files / "nginx.conf"])
+        waiting.until("the boot service answers", 20, self.status_or_none)
+
+    def _network(self):
+        run("ip link set lo up")
+        run(f"ip address add {PUPPET_ADDRESS}/32 dev lo")
+        run(f"ip address add {NAMES_ADDRESS}/32 dev lo")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+        for site, network in SITES.items():
+            run(f"ip link add br-{site} type bridge")
+            for last in (1, 2):
+                run(f"ip address add {network}.{last}/24 dev br-{site}")
+            run(f"ip link set br-{site} up")
+
+    def _inventory(self):
+        lines = ["format: 1", f"domain: {DOMAIN}", "sites:"]
+        for site, network in SITES.items():
+            lines += [f"  {site}:", f"    subnet: {network}.0/24", f"    gateway: {network}.1", f"    boot_server: {network}.2",
+                      f"    interface: br-{site}", f"    dns: [{NAMES_ADDRESS}]", "    ntp: []",
+                      f"    puppet_server: {PUPPET_NAME}"]
+        lines.append("machines:")
+        for name, mac, last, firmware in self.machines:
+            site = name.split(".")[1]
+            lines += [f"  - name: {name}", f"    site: {site}", "    role: node", f"    macs: [\"{mac}\"]",
+                      f"    address: {SITES[site]}.{last}", f"    firmware: {firmware}", "    flavour: test"]
+        (self.folder / "inventory.yaml").write_text("\n".join(lines) + "\n")
+
+    def spawn(self, name, command, **more):
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log,
+                                                    stderr=log, preexec_fn=waiting.die_with_parent, **more)
+
+    def end(self, *names):
+        for name in names or list(self.processes):
+            process = self.processes.pop(name, None)
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def call(self, *arguments):
+        """A command of the boot server; gives what it printed."""
+        done = subprocess.run([str(self.binary), "--config", str(self.configuration), *map(str, arguments)],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"vertebra-provisioning {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def add_release(self, release, *sites):
+        """Into the store, and promoted at these sites."""
+        self.call("release", "add", release)
+        for site in sites:
+            self.call("release", "promote", Path(release).name, "--site", site)
+
+    def status_or_none(self):
+        done = subprocess.run(["curl", "--silent", "--max-time", "3", "http://127.0.0.1:8480/status.json"],
+                              capture_output=True, text=True, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 and done.stdout else None
+
+    def machine_status(self, name):
+        status = self.status_or_none() or {"machines": []}
+        return next((m for m in status["machines"] if name in (m.get("name"), m.get("certname"))), {})
+
+    def answers_deep_ping(self, name, check=True):
+        """Propose, fsync, apply, read: what `/health/ready` asks of the node; asked as a monitor of its site."""
+        site, last = name.split(".")[1], next(m[2] for m in self.machines if m[0] == name)
+        monitor = f"{SITES[site]}.200"
+        subprocess.run(["ip", "address", "replace", f"{monitor}/24", "dev", f"br-{site}"], check=True)
+        done = subprocess.run(["curl", "--silent", "--max-time", "10", "--interface", monitor, "--write-out", "%{http_code}",
+                               f"http://{SITES[site]}.{last}:9444/health/ready"], capture_output=True, text=True, check=False)
+        assert not check or done.stdout.endswith("200"), f"{name} answers the deep ping with {done.stdout!r}"
+        return done.stdout.endswith("200")
+
+    def signed_extensions(self, name):
+        """Role and data centre in the certificate that the Puppet CA signed."""
+        certificate = next((self.folder / "puppet").rglob(f"signed/{name}.{DOMAIN}.pem"))
+        text = run(["openssl", "x509", "-noout", "-text", "-in", certificate], capture_output=True, text=True).stdout
+        found = {}
+        for key, number in (("pp_role", "1.3.6.1.4.1.34380.1.1.13"), ("pp_datacenter", "1.3.6.1.4.1.34380.1.1.19")):
+            match = re.search(rf"{re.escape(number)}:\s*\n\s*(?:\.\.)?(\S+)", text)
+            found[key] = match.group(1).lstrip(".") if match else None
+        return found
+
+    # --- Puppet -----------------------------------------------------------------------------------------------------
+
+    def start_puppet(self):
+        """A real puppetserver with its CA, the repository's control repository, and our autosign policy."""
+        home = self.folder / "puppet"
+        secrets = home / "secrets"
+        code = home / "code/environments/production"
+        for path in (home / "conf", home / "var", home / "run", home / "log", code.parent):
+            path.mkdir(parents=True)
+        shutil.copytree(REPOSITORY / "puppet/control", code, symlinks=False)
+        shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", symlinks=False, dirs_exist_ok=True)
+        names = [f"{name}.{DOMAIN}" for name, *_ in self.machines]
+        run([code / "make-secrets", secrets, *names], capture_output=True)
+        hiera = code / "hiera.yaml"
+        hiera.write_text(hiera.read_text().replace("/etc/puppet/vertebra-secrets", str(secrets)))
+        policy = home / "vertebra-autosign"
+        policy.write_text(f"#!/bin/sh\nexec {self.binary} --config {self.configuration} autosign \"$1\"\n")
+        policy.chmod(0o755)
+        (home / "conf/puppet.conf").write_text(
+            f"[main]\ncertname = {PUPPET_NAME}\ndns_alt_names = {PUPPET_NAME}\nssldir = {home}/ssl\n"
+            f"[master]\nautosign = {policy}\n"
+            f"[server]\nautosign = {policy}\n")
+        etc = Path("/etc/puppet/puppetserver")
+        shutil.copytree(etc, home / "server", symlinks=False)
+        conf = home / "server/conf.d"
+        (conf / "webserver.conf").write_text(
+            f"webserver: {{ access-log-config: {home}/server/request-logging.xml, client-auth: want, "
+            f"ssl-host: {PUPPET_ADDRESS}, ssl-port: 8140 }}\n")
+        (conf / "puppetserver.conf").write_text(
+            "jruby-puppet: {\n"
+            "  ruby-load-path: [/usr/lib/ruby/vendor_ruby, /usr/lib/puppetserver/ruby/vendor_ruby]\n"
+            f"  gem-home: {home}/gems\n  gem-path: [${{jruby-puppet.gem-home}}, /usr/lib/puppetserver/vendored-jruby-gems, "
+            "/usr/share/rubygems-integration/all]\n"
+            f"  server-conf-dir: {home}/conf\n  server-code-dir: {home}/code\n  server-var-dir: {home}/var\n"
+            f"  server-run-dir: {home}/run\n  server-log-dir: {home}/log\n  max-active-instances: 1\n}}\n"
+            "http-client: {}\nprofiler: { enabled: false }\n")
+        (home / "server/logback.xml").write_text(
+            "<configuration><appender name='STDOUT' class='ch.qos.logback.core.ConsoleAppender'><encoder>"
+            "<pattern>%d %-5p [%t] [%c{2}] %m%n</pattern></encoder></appender>"
+            "<root level='info'><appender-ref ref='STDOUT'/></root></configuration>\n")
+        (home / "server/request-logging.xml").write_text("<configuration></configuration>\n")
+        began = time.monotonic()
+        self.spawn("puppetserver", [
+            "java", "-Xms512m", "-Xmx1g", "-XX:+UseSerialGC", f"-Dlogappender=STDOUT", "-cp",
+            "/usr/share/puppetserver/puppetserver.jar", "clojure.main", "-m", "puppetlabs.trapperkeeper.main",
+            "--config", conf, "--bootstrap-config",
+            f"{home}/server/services.d/,/usr/share/puppetserver/services.d/", "--restart-file", home / "restart"])
+
+        def ready():
+            if self.processes["puppetserver"].poll() is not None:
+                raise AssertionError(f"puppetserver ended:\n{self.log('puppetserver')[-4000:]}")
+            done = subprocess.run(["curl", "--silent", "--insecure", "--max-time", "3",
+                                   f"https://{PUPPET_ADDRESS}:8140/status/v1/simple"], capture_output=True, text=True,
+                                  check=False)
+            return done.stdout.strip() == "running"
+        waiting.until("puppetserver runs", 400, ready, pause_s=1)
+        return round(time.monotonic() - began, 1)
