@@ -67,3 +67,27 @@ async fn a_request_in_flight_is_finished_after_sigterm_and_new_ones_are_not_take
     let message = bob.inbox().await.remove(0);
     assert!(bob.download(&message).await.body == body);
 }
+
+#[tokio::test]
+async fn a_request_on_its_way_at_sigterm_is_answered_on_open_connections_and_told_that_it_is_the_last() {
+    let folder = Folder::new("linger");
+    let mut node = Node::start(&folder.path().join("data"));
+    let target = node.mailbox(0).target;
+    // One that has never asked, and one between two requests.
+    let fresh = Connection::open(&target).await.expect("a connection");
+    let mut kept = Connection::open(&target).await.expect("a connection");
+    let headers = [("Host", "a")];
+    let first = kept
+        .exchange("GET", "/nothing", &headers, b"")
+        .await
+        .expect("an answer");
+    assert!(first.header("connection").is_none(), "nobody stops yet");
+    assert!(signal(node.pid(), nix::sys::signal::Signal::SIGTERM));
+    for mut connection in [fresh, kept] {
+        let answer = connection.exchange("GET", "/nothing", &headers, b"").await;
+        let answer = answer.expect("a request on its way at the stop is answered");
+        assert_eq!(answer.status, first.status);
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    assert_eq!(node.await_end().code(), Some(0));
+}
