@@ -3,7 +3,7 @@
 use crate::{Load, seed};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vertebra_tests::books::Findings;
 use vertebra_tests::mesh::WORKFLOW;
 use vertebra_tests::node::{Folder, Node};
@@ -83,6 +83,11 @@ async fn a_request_on_its_way_at_sigterm_is_answered_on_open_connections_and_tol
         .expect("an answer");
     assert!(first.header("connection").is_none(), "nobody stops yet");
     assert!(signal(node.pid(), nix::sys::signal::Signal::SIGTERM));
+    // The stop has begun once nobody new is let in.
+    let asked = Instant::now();
+    while Connection::open(&target).await.is_ok() {
+        assert!(asked.elapsed() < Duration::from_secs(10), "it goes on letting clients in");
+    }
     for mut connection in [fresh, kept] {
         let answer = connection.exchange("GET", "/nothing", &headers, b"").await;
         let answer = answer.expect("a request on its way at the stop is answered");
