@@ -47,7 +47,8 @@ class BootServer:
         self.state.mkdir(mode=0o700)
         self.call("render")
         # Debian's nginx and dnsmasq give up root; they must be able to read what is served.
-        os.chmod(self.folder, 0o755)
+        for folder in (self.folder, self.folder.parent):
+            os.chmod(folder, 0o755)
 
     def serve(self):
         self.spawn("serve", [self.binary, "--config", self.configuration, "serve"])
@@ -57,14 +58,23 @@ class BootServer:
         for site in SITES:
             files = self.output / site
             self.spawn(f"dnsmasq-{site}", ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--pid-file",
-                                           f"--conf-file={files / 'dnsmasq.conf'}"])
+                                           "--except-interface=lo", f"--conf-file={files / 'dnsmasq.conf'}"])
             self.spawn(f"nginx-{site}", ["nginx", "-e", "stderr", "-g", "daemon off;", "-c", files / "nginx.conf"])
         waiting.until("the boot service answers", 20, self.status_or_none)
+        for name, process in self.processes.items():
+            assert process.poll() is None, f"{name} ended: {self.log(name)}"
+        for site, network in SITES.items():
+            script = next(f"{mac.replace(':', '-')}.ipxe" for name, mac, *_ in self.machines if name.endswith(site))
+            run(["curl", "--silent", "--fail", "--output", "/dev/null", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
+                 f"http://{network}.2/boot/{script}"])
 
     def _network(self):
         run("ip link set lo up")
-        run(f"ip address add {PUPPET_ADDRESS}/32 dev lo")
-        run(f"ip address add {NAMES_ADDRESS}/32 dev lo")
+        # Where the Puppet server and the organisation's name server are; not loopback, which each dnsmasq knows too.
+        run("ip link add core type bridge")
+        run(f"ip address add {PUPPET_ADDRESS}/24 dev core")
+        run(f"ip address add {NAMES_ADDRESS}/24 dev core")
+        run("ip link set core up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
         for site, network in SITES.items():
             run(f"ip link add br-{site} type bridge")
