@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,14 +128,15 @@ def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
 def a_tampered_root_is_refused(lab):
     """One byte of the served root is another one: the machine says so on its console and tells the boot service."""
     lab.server.add_release(lab.release(), "north")
-    served = lab.server.state / "releases/r1/root.squashfs"
-    bytes_of = served.stat().st_size
-    os.chmod(served, 0o644)
-    with open(served, "r+b") as image:
-        image.seek(bytes_of // 2)
-        byte = image.read(1)
-        image.seek(bytes_of // 2)
-        image.write(bytes([byte[0] ^ 1]))
+    copies = {path.stat().st_ino: path for path in lab.server.folder.rglob("root.squashfs") if path.is_file()}
+    assert copies, "the boot server has no root image"
+    for served in copies.values():
+        os.chmod(served, 0o644)
+        with open(served, "r+b") as image:
+            image.seek(served.stat().st_size // 2)
+            byte = image.read(1)
+            image.seek(-1, os.SEEK_CUR)
+            image.write(bytes([byte[0] ^ 1]))
     lab.server.serve()
     one = lab.machine(NORTH)
     one.power_on()
@@ -258,6 +260,8 @@ SCENARIOS = [
 
 
 def main():
+    # Whoever ends the test gets it tidied up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", help="beginnings of names; all when none is given")
     parser.add_argument("--list", action="store_true")

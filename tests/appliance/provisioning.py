@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DOMAIN = "vertebra.example"
 PUPPET_NAME, PUPPET_ADDRESS = f"puppet.{DOMAIN}", "203.0.113.2"
 NAMES_ADDRESS = "203.0.113.3"
+# Debian's package keeps it beside the modules, to be chosen from.
+STDLIB = Path("/usr/share/puppet/modules.available/puppetlabs-stdlib")
 SITES = {"north": "192.0.2", "south": "198.51.100"}
 
 
@@ -47,7 +49,8 @@ class BootServer:
         self.state.mkdir(mode=0o700)
         self.call("render")
         # Debian's nginx and dnsmasq give up root; they must be able to read what is served.
-        os.chmod(self.folder, 0o755)
+        for folder in (self.folder, self.folder.parent):
+            os.chmod(folder, 0o755)
 
     def serve(self):
         self.spawn("serve", [self.binary, "--config", self.configuration, "serve"])
@@ -57,14 +60,23 @@ class BootServer:
         for site in SITES:
             files = self.output / site
             self.spawn(f"dnsmasq-{site}", ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--pid-file",
-                                           f"--conf-file={files / 'dnsmasq.conf'}"])
+                                           "--except-interface=lo", f"--conf-file={files / 'dnsmasq.conf'}"])
             self.spawn(f"nginx-{site}", ["nginx", "-e", "stderr", "-g", "daemon off;", "-c", files / "nginx.conf"])
         waiting.until("the boot service answers", 20, self.status_or_none)
+        for name, process in self.processes.items():
+            assert process.poll() is None, f"{name} ended: {self.log(name)}"
+        for site, network in SITES.items():
+            script = next(f"{mac.replace(':', '-')}.ipxe" for name, mac, *_ in self.machines if name.endswith(site))
+            run(["curl", "--silent", "--fail", "--output", "/dev/null", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
+                 f"http://{network}.2/boot/{script}"])
 
     def _network(self):
         run("ip link set lo up")
-        run(f"ip address add {PUPPET_ADDRESS}/32 dev lo")
-        run(f"ip address add {NAMES_ADDRESS}/32 dev lo")
+        # Where the Puppet server and the organisation's name server are; not loopback, which each dnsmasq knows too.
+        run("ip link add core type bridge")
+        run(f"ip address add {PUPPET_ADDRESS}/24 dev core")
+        run(f"ip address add {NAMES_ADDRESS}/24 dev core")
+        run("ip link set core up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
         for site, network in SITES.items():
             run(f"ip link add br-{site} type bridge")
@@ -138,7 +150,7 @@ class BootServer:
 
     def signed_extensions(self, name):
         """Role and data centre in the certificate that the Puppet CA signed."""
-        certificate = next((self.folder / "puppet").rglob(f"signed/{name}.{DOMAIN}.pem"))
+        certificate = next((self.folder / "puppet").rglob(f"ca/signed/{name}.{DOMAIN}.pem"))
         text = run(["openssl", "x509", "-noout", "-text", "-in", certificate], capture_output=True, text=True).stdout
         found = {}
         for key, number in (("pp_role", "1.3.6.1.4.1.34380.1.1.13"), ("pp_datacenter", "1.3.6.1.4.1.34380.1.1.19")):
@@ -149,50 +161,31 @@ class BootServer:
     # --- Puppet -----------------------------------------------------------------------------------------------------
 
     def start_puppet(self):
-        """A real puppetserver with its CA, the repository's control repository, and our autosign policy."""
-        home = self.folder / "puppet"
-        secrets = home / "secrets"
-        code = home / "code/environments/production"
-        for path in (home / "conf", home / "var", home / "run", home / "log", code.parent):
-            path.mkdir(parents=True)
-        shutil.copytree(REPOSITORY / "puppet/control", code, symlinks=False)
-        shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", symlinks=False, dirs_exist_ok=True)
-        names = [f"{name}.{DOMAIN}" for name, *_ in self.machines]
-        run([code / "make-secrets", secrets, *names], capture_output=True)
-        hiera = code / "hiera.yaml"
-        hiera.write_text(hiera.read_text().replace("/etc/puppet/vertebra-secrets", str(secrets)))
-        policy = home / "vertebra-autosign"
+        """Debian's puppetserver with its own CA, as its package configures it; the repository's control repository; our
+        policy decides what is signed. Its folders are the test's own. Gives the seconds until it runs."""
+        for path in ("/etc/puppet", "/var/lib/puppet", "/var/lib/puppetserver", "/var/log/puppetserver", "/run/puppetserver"):
+            own = self.folder / "puppet" / path.strip("/").replace("/", "-")
+            own.mkdir(parents=True)
+            Path(path).mkdir(parents=True, exist_ok=True)
+            if path == "/etc/puppet":
+                shutil.copytree(path, own, symlinks=True, dirs_exist_ok=True)
+            run(["mount", "--bind", own, path])
+        code = Path("/etc/puppet/code/environments/production")
+        shutil.rmtree(code, ignore_errors=True)
+        shutil.copytree(REPOSITORY / "puppet/control", code)
+        shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", dirs_exist_ok=True)
+        shutil.copytree(STDLIB, code / "modules/stdlib", symlinks=False, dirs_exist_ok=True)
+        run([code / "make-secrets", "/etc/puppet/vertebra-secrets", *[f"{name}.{DOMAIN}" for name, *_ in self.machines]])
+        policy = Path("/etc/puppet/vertebra-autosign")
         policy.write_text(f"#!/bin/sh\nexec {self.binary} --config {self.configuration} autosign \"$1\"\n")
         policy.chmod(0o755)
-        (home / "conf/puppet.conf").write_text(
-            f"[main]\ncertname = {PUPPET_NAME}\ndns_alt_names = {PUPPET_NAME}\nssldir = {home}/ssl\n"
-            f"[master]\nautosign = {policy}\n"
-            f"[server]\nautosign = {policy}\n")
-        etc = Path("/etc/puppet/puppetserver")
-        shutil.copytree(etc, home / "server", symlinks=False)
-        conf = home / "server/conf.d"
-        (conf / "webserver.conf").write_text(
-            f"webserver: {{ access-log-config: {home}/server/request-logging.xml, client-auth: want, "
-            f"ssl-host: {PUPPET_ADDRESS}, ssl-port: 8140 }}\n")
-        (conf / "puppetserver.conf").write_text(
-            "jruby-puppet: {\n"
-            "  ruby-load-path: [/usr/lib/ruby/vendor_ruby, /usr/lib/puppetserver/ruby/vendor_ruby]\n"
-            f"  gem-home: {home}/gems\n  gem-path: [${{jruby-puppet.gem-home}}, /usr/lib/puppetserver/vendored-jruby-gems, "
-            "/usr/share/rubygems-integration/all]\n"
-            f"  server-conf-dir: {home}/conf\n  server-code-dir: {home}/code\n  server-var-dir: {home}/var\n"
-            f"  server-run-dir: {home}/run\n  server-log-dir: {home}/log\n  max-active-instances: 1\n}}\n"
-            "http-client: {}\nprofiler: { enabled: false }\n")
-        (home / "server/logback.xml").write_text(
-            "<configuration><appender name='STDOUT' class='ch.qos.logback.core.ConsoleAppender'><encoder>"
-            "<pattern>%d %-5p [%t] [%c{2}] %m%n</pattern></encoder></appender>"
-            "<root level='info'><appender-ref ref='STDOUT'/></root></configuration>\n")
-        (home / "server/request-logging.xml").write_text("<configuration></configuration>\n")
+        Path("/etc/puppet/puppet.conf").write_text(
+            f"[main]\ncertname = {PUPPET_NAME}\ndns_alt_names = {PUPPET_NAME}\n[server]\nautosign = {policy}\n")
         began = time.monotonic()
         self.spawn("puppetserver", [
-            "java", "-Xms512m", "-Xmx1g", "-XX:+UseSerialGC", f"-Dlogappender=STDOUT", "-cp",
-            "/usr/share/puppetserver/puppetserver.jar", "clojure.main", "-m", "puppetlabs.trapperkeeper.main",
-            "--config", conf, "--bootstrap-config",
-            f"{home}/server/services.d/,/usr/share/puppetserver/services.d/", "--restart-file", home / "restart"])
+            "java", "-Xms1g", "-Xmx1g", "-Djruby.logger.class=com.puppetlabs.jruby_utils.jruby.Slf4jLogger",
+            "-Dlogappender=STDOUT", "-Djruby.lib=/usr/share/jruby/lib", "-jar", "/usr/share/puppetserver/puppetserver.jar",
+            "--config", "/etc/puppet/puppetserver/conf.d", "--bootstrap-config", "/etc/puppet/puppetserver/services.d"])
 
         def ready():
             if self.processes["puppetserver"].poll() is not None:

@@ -251,6 +251,8 @@ class Appliance:
 
 
 def main():
+    # Whoever ends the test gets it tidied up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", help="what `images/build root` printed")
     parser.add_argument("--restarts", type=int, default=3, help="restarts under load (default 3)")
