@@ -47,7 +47,7 @@ packages-image:
 
 .PHONY: packages-container
 packages-container: packages-image
-	$(call packages,systemd systemd-container util-linux iproute2 puppet-module-puppetlabs-stdlib shellcheck)
+	$(call packages,systemd systemd-container util-linux iproute2 python3 puppet-module-puppetlabs-stdlib shellcheck)
 
 .PHONY: packages-boot-test
 packages-boot-test: packages-container
@@ -97,7 +97,7 @@ test-puppet: build packages-puppet ## Units, the data disk's program, the Puppet
 container-test: packages-build packages-container ## The image's root in a container: units, crash, watchdog, restarts, Puppet (RESTARTS=3)
 	shellcheck images/build images/initrd/init images/initrd/dhcp
 	cargo build --release -p vertebra -p vertebra-provisioning
-	tree="$$($(SUDO) images/build root)" && $(SUDO) tests/appliance/test_container.py "$$tree" --restarts $(RESTARTS)
+	tree="$$($(SUDO) images/build root)" && $(SUDO) python3 tests/appliance/test_container.py "$$tree" --restarts $(RESTARTS)
 
 RELEASE ?= $(shell date +%Y.%m.%d)-1
 FLAVOUR ?= test
@@ -111,7 +111,7 @@ image: packages-build packages-image ## A release in target/releases (BOOT_CA=, 
 .PHONY: boot-test
 boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names); long
 	cargo build --release -p vertebra -p vertebra-provisioning
-	$(SUDO) tests/appliance/boot.py --keep target/boot-test/logs $(SCENARIOS)
+	$(SUDO) python3 tests/appliance/boot.py --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing

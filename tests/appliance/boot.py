@@ -1,7 +1,7 @@
 """Bare machines in QEMU against real dnsmasq, nginx, boot service and Puppet server, in a network of their own.
 
-    tests/appliance/boot.py --list
-    tests/appliance/boot.py --binaries target/release [SCENARIO…]
+    python3 tests/appliance/boot.py --list
+    python3 tests/appliance/boot.py --binaries target/release [SCENARIO…]
 
 Each scenario runs alone. Needs root, the packages of `make boot-test`, and /dev/net/tun. Figures are printed at the end.
 """

@@ -1,7 +1,7 @@
 """The image's root in a container: units, sockets, crash, watchdog, restart under load, Puppet.
 
     images/build root                      makes the tree and prints its path
-    tests/appliance/test_container.py TREE [--restarts N]
+    python3 tests/appliance/test_container.py TREE [--restarts N]
 
 Needs root, systemd-nspawn and nsenter. Every step is checked; figures are printed at the end.
 """
