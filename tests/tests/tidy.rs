@@ -77,7 +77,9 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
 }
 
 fn is_test_file(name: &str) -> bool {
-    let shipped = ["node/src/", "provisioning/src/"].iter().any(|folder| name.starts_with(folder));
+    let shipped = ["node/src/", "provisioning/src/"]
+        .iter()
+        .any(|folder| name.starts_with(folder));
     !shipped || name.ends_with("tests.rs") || name.contains("/tests/")
 }
 

@@ -86,7 +86,10 @@ async fn a_request_on_its_way_at_sigterm_is_answered_on_open_connections_and_tol
     // The stop has begun once nobody new is let in.
     let asked = Instant::now();
     while Connection::open(&target).await.is_ok() {
-        assert!(asked.elapsed() < Duration::from_secs(10), "it goes on letting clients in");
+        assert!(
+            asked.elapsed() < Duration::from_secs(10),
+            "it goes on letting clients in"
+        );
     }
     for mut connection in [fresh, kept] {
         let answer = connection.exchange("GET", "/nothing", &headers, b"").await;
