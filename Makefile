@@ -86,7 +86,8 @@ packages-puppet:
 
 # As root: loop devices, and programs that judge their own configuration.
 .PHONY: test-puppet
-test-puppet: build packages-puppet ## Units, the data disk's program, the Puppet module and its data (part of test)
+test-puppet: packages-build packages-puppet ## Units, the data disk's program, the Puppet module and its data (part of test)
+	cargo build --release --workspace
 	$(SUDO) systemd/tests/units
 	$(SUDO) systemd/tests/disk
 	$(SUDO) systemd/tests/restart
@@ -96,7 +97,7 @@ test-puppet: build packages-puppet ## Units, the data disk's program, the Puppet
 .PHONY: container-test
 container-test: packages-build packages-container ## The image's root in a container: units, crash, watchdog, restarts, Puppet (RESTARTS=3)
 	shellcheck images/build images/initrd/init images/initrd/dhcp
-	cargo build --release -p vertebra -p vertebra-provisioning
+	cargo build --release --workspace
 	tree="$$($(SUDO) images/build root)" && $(SUDO) python3 tests/appliance/test_container.py "$$tree" --restarts $(RESTARTS)
 
 RELEASE ?= $(shell date +%Y.%m.%d)-1
