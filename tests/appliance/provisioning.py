@@ -67,7 +67,7 @@ class BootServer:
             assert process.poll() is None, f"{name} ended: {self.log(name)}"
         for site, network in SITES.items():
             script = next(f"{mac.replace(':', '-')}.ipxe" for name, mac, *_ in self.machines if name.endswith(site))
-            run(["curl", "--silent", "--fail", "--output", "/dev/null", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
+            run(["curl", "--silent", "--output", "/dev/null", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
                  f"http://{network}.2/boot/{script}"])
 
     def _network(self):
