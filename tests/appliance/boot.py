@@ -7,6 +7,7 @@ Each scenario runs alone. Needs root, the packages of `make boot-test`, and /dev
 """
 
 import argparse
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -107,6 +108,16 @@ def build(arguments):
                     "--secure-boot-cert", str(machine.SNAKEOIL_CERTIFICATE)], check=True)
 
 
+def watch(lab, one):
+    """Notes when a machine passes each stage of its first boot."""
+    seconds = {}
+    for stage, pattern in (("kernel", "Linux version"), ("initrd", "vertebra: fetching"),
+                           ("root", "root image is the one that was asked for"),
+                           ("disk", "is mounted at /var/lib/vertebra"), ("enrolled", "Finished.*nrol")):
+        _, seconds[stage] = one.await_line(pattern, BOOT_S)
+    lab.figures[one.name] = {"seconds": seconds, "memory_mib": one.memory_resident_mib()}
+
+
 def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
     """Two bare machines, one in each data centre, one by BIOS and one by UEFI, reach their data disk and enrol."""
     lab.server.add_release(lab.release(), "north", "south")
@@ -115,12 +126,8 @@ def bios_and_uefi_machines_boot_the_same_image_and_enrol(lab):
         lab.server.call("arm", entry[0])
     for entry in (NORTH, SOUTH):
         lab.machine(entry).power_on()
-    for one in lab.machines:
-        seconds = {}
-        for stage, pattern in (("initrd", "vertebra: fetching"), ("root", "root image is the one that was asked for"),
-                               ("disk", "is mounted at /var/lib/vertebra"), ("enrolled", "Finished.*nrol")):
-            _, seconds[stage] = one.await_line(pattern, BOOT_S)
-        lab.figures[one.name] = {"seconds": seconds, "memory_mib": one.memory_resident_mib()}
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        list(both.map(lambda one: watch(lab, one), lab.machines))
     for entry in (NORTH, SOUTH):
         lab.await_stage(entry[0], "enrolled", 60)
 

@@ -65,10 +65,9 @@ class BootServer:
         waiting.until("the boot service answers", 20, self.status_or_none)
         for name, process in self.processes.items():
             assert process.poll() is None, f"{name} ended: {self.log(name)}"
-        for site, network in SITES.items():
-            script = next(f"{mac.replace(':', '-')}.ipxe" for name, mac, *_ in self.machines if name.endswith(site))
+        for network in SITES.values():
             run(["curl", "--silent", "--output", "/dev/null", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
-                 f"http://{network}.2/boot/{script}"])
+                 f"http://{network}.2/"])
 
     def _network(self):
         run("ip link set lo up")
