@@ -83,11 +83,15 @@ async fn a_request_on_its_way_at_sigterm_is_answered_on_open_connections_and_tol
         .expect("an answer");
     assert!(first.header("connection").is_none(), "nobody stops yet");
     assert!(signal(node.pid(), nix::sys::signal::Signal::SIGTERM));
-    for mut connection in [fresh, kept] {
+    // The signal takes its time, so the first answers may not know yet; each connection ends with one that does.
+    let mut open = vec![fresh, kept];
+    while let Some(mut connection) = open.pop() {
         let answer = connection.exchange("GET", "/nothing", &headers, b"").await;
         let answer = answer.expect("a request on its way at the stop is answered");
         assert_eq!(answer.status, first.status);
-        assert_eq!(answer.header("connection"), Some("close"));
+        if !answer.closes() {
+            open.insert(0, connection);
+        }
     }
     assert_eq!(node.await_end().code(), Some(0));
 }
