@@ -24,10 +24,14 @@
 //! | `POST /admin/audit/query`, `…/export` with an [`audit::Search`] | a page of audit entries: [`audit::Page`] |
 //! | `POST /admin/load[?since=MS]` with NDJSON | loads patients: [`load::BatchReport`] |
 //! | `POST /admin/unload` with an [`load::Unload`] | a page of records: NDJSON that ends in a [`load::PageEnd`] |
+//! | `POST /admin/cluster/leave` `{"id": N}` | takes a member out |
+//! | `POST /admin/cluster/drain`, `…/undrain` | hands leadership away and says "not ready"; ready again |
+//! | `POST /admin/cluster/go-alone` | makes this node the only member, under a new epoch |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
 pub mod audit;
 pub mod clients;
+mod cluster;
 pub mod directory;
 pub mod figures;
 pub mod load;
@@ -95,6 +99,8 @@ pub struct Admin {
     pub alive: Arc<AtomicBool>,
     /// The node serves; false while it starts and once it stops.
     pub serving: Arc<AtomicBool>,
+    /// An operator wants no clients here.
+    pub drained: AtomicBool,
     /// Adds the figures of doors and rings to a sample.
     pub figures: Box<dyn Fn(&mut Sample) + Send + Sync>,
     /// Audit heads that the log holds, oldest first: the proof that no tail was cut off.
@@ -161,6 +167,9 @@ pub enum Refused {
     /// The log did not take the command.
     #[error("{0}; try again in a moment")]
     NotTaken(ProposeError),
+    /// The cluster refused it.
+    #[error("{0}; nothing was changed")]
+    Cluster(String),
     /// Apply refused the command.
     #[error("the change was refused ({0}); nothing was changed")]
     Judged(&'static str),
@@ -179,6 +188,7 @@ impl Refused {
             Refused::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
             Refused::Unknown(_) => ("unknown", StatusCode::NOT_FOUND),
             Refused::NotTaken(_) => ("not_taken", StatusCode::SERVICE_UNAVAILABLE),
+            Refused::Cluster(_) => ("refused", StatusCode::CONFLICT),
             Refused::Judged(_) => ("refused", StatusCode::CONFLICT),
             Refused::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -221,6 +231,9 @@ pub(crate) enum Call {
     AuditSearch(audit::Kind),
     Load,
     Unload,
+    Leave,
+    Drain(bool),
+    GoAlone,
     Clock,
 }
 
@@ -257,6 +270,10 @@ impl Call {
             (&Method::POST, "admin", Some("audit"), Some("export")) => Some(Call::AuditSearch(audit::Kind::Export)),
             (&Method::POST, "admin", Some("load"), None) => Some(Call::Load),
             (&Method::POST, "admin", Some("unload"), None) => Some(Call::Unload),
+            (&Method::POST, "admin", Some("cluster"), Some("leave")) => Some(Call::Leave),
+            (&Method::POST, "admin", Some("cluster"), Some("drain")) => Some(Call::Drain(true)),
+            (&Method::POST, "admin", Some("cluster"), Some("undrain")) => Some(Call::Drain(false)),
+            (&Method::POST, "admin", Some("cluster"), Some("go-alone")) => Some(Call::GoAlone),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
         }
@@ -292,6 +309,9 @@ impl Call {
             | Call::AuditSearch(_)
             | Call::Load
             | Call::Unload
+            | Call::Leave
+            | Call::Drain(_)
+            | Call::GoAlone
             | Call::Clock => false,
         }
     }
@@ -384,6 +404,9 @@ impl Admin {
             Call::AuditSearch(kind) => self.audit_search(kind, directory::parse(&body)?, id).await,
             Call::Load => self.load(query, body, id).await,
             Call::Unload => self.unload(&body, id).await,
+            Call::Leave => self.leave(directory::parse(&body)?, id).await,
+            Call::Drain(drained) => self.drain(drained, id).await,
+            Call::GoAlone => self.go_alone(id).await,
             Call::Clock => self.move_clock(&body, id).await,
         }
     }

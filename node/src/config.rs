@@ -64,6 +64,9 @@ pub struct Config {
     /// Consensus and admission.
     #[serde(default)]
     pub log: Log,
+    /// Other members. Without this section the node is a cluster of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// What the node writes about itself.
     #[serde(default)]
     pub logging: Logging,
@@ -402,6 +405,32 @@ impl Default for Log {
     }
 }
 
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Address and port for peers; a socket passed in by systemd takes its place. Default `0.0.0.0:8444`.
+    #[serde(default = "peer_listen_default")]
+    pub listen: SocketAddr,
+    /// `HOST:PORT` by which the other members reach this node. Required.
+    pub address: String,
+    /// PEM file: this node's certificate among its peers, then its intermediates. It must carry `node.name` as a DNS name and
+    /// serve both ends of a connection. Required.
+    pub certificate: PathBuf,
+    /// PEM file: its private key. Required; a secret.
+    pub key: PathBuf,
+    /// PEM file: the authorities of the cluster's certificates. Required.
+    pub ca: PathBuf,
+    /// `HOST:PORT` of members whom a node with an empty data folder asks to be taken in, at most 100. Default none: such a node
+    /// founds a cluster of its own.
+    #[serde(default)]
+    pub peers: Vec<String>,
+}
+
+fn peer_listen_default() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8444))
+}
+
 /// `[logging]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -593,6 +622,7 @@ impl Config {
                 ..Ledger::default()
             },
             log: Log::default(),
+            cluster: None,
             logging: Logging {
                 format: LogFormat::Text,
                 level: LogLevel::Info,

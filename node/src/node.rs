@@ -30,7 +30,7 @@ use crate::http::{
     TlsShared,
 };
 use crate::journal::JournalConfig;
-use crate::log::{Log, LogConfig, OpenError, Opened};
+use crate::log::{Log, LogConfig, OpenError, Opened, PeerTls, PeerTlsError, PeerTlsFiles, Peering};
 use crate::metrics::Metrics;
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
@@ -99,6 +99,9 @@ pub enum NodeError {
     /// Certificates could not be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Certificates among peers could not be used.
+    #[error(transparent)]
+    Peers(#[from] PeerTlsError),
     /// The stores did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -121,6 +124,7 @@ const PREDECESSOR_GONE_MAX: Duration = Duration::from_secs(2);
 /// The listening sockets, bound before rights are dropped.
 struct Doors {
     http: Vec<TcpListener>,
+    /// For peers; without `[cluster]` whoever calls there is let go.
     peers: Vec<TcpListener>,
     admin: TcpListener,
     socket: UnixListener,
@@ -131,11 +135,17 @@ impl Doors {
         let refused = |what: String| move |cause| NodeError::Listen { what, cause };
         let passed = systemd::listen_sockets().map_err(refused("the sockets from systemd".to_owned()))?;
         let http = front_door(config, passed.http, passed.http_own).map_err(refused(config.http.listen.to_string()))?;
+        let peers = match &config.cluster {
+            Some(cluster) if passed.peer.is_empty() => {
+                vec![bind_patiently(cluster.listen).map_err(refused(cluster.listen.to_string()))?]
+            }
+            Some(_) | None => passed.peer,
+        };
         let admin = bind_patiently(config.admin.listen).map_err(refused(config.admin.listen.to_string()))?;
         let socket = bind_operator(&config.admin.socket).map_err(refused(config.admin.socket.display().to_string()))?;
         Ok(Doors {
             http,
-            peers: passed.peer,
+            peers,
             admin,
             socket,
         })
@@ -219,6 +229,9 @@ fn reactors(config: &Config) -> usize {
 fn log_config(config: &Config) -> LogConfig {
     LogConfig {
         node: config.node.id,
+        name: config.node.name.clone(),
+        site: config.node.site.clone(),
+        release: env!("CARGO_PKG_VERSION"),
         folder: config.node.data.clone(),
         checkpoint_bytes: config.ledger.checkpoint_bytes as usize,
         checkpoint_ms: config.ledger.checkpoint_ms,
@@ -312,22 +325,48 @@ fn tokens(config: &Config) -> Result<Arc<Tokens>, KeysError> {
 /// keys of access tokens.
 ///
 /// # Errors
-/// `Secret`, `Keys`, `Tls`, in this order.
+/// `Secret`, `Keys`, `Tls`, `Peers`, in this order.
 pub fn check(config: &Config) -> Result<(), NodeError> {
     keys(config)?;
     tokens(config)?;
     tls(config)?;
+    peer_tls(config)?;
     Ok(())
 }
 
+/// Keys and trust between peers.
+fn peer_tls(config: &Config) -> Result<Option<Arc<PeerTls>>, PeerTlsError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(None);
+    };
+    let files = PeerTlsFiles {
+        certificate: cluster.certificate.clone(),
+        key: cluster.key.clone(),
+        ca: cluster.ca.clone(),
+    };
+    PeerTls::open(files).map(Arc::new).map(Some)
+}
+
+/// How this node reaches its peers.
+fn peering(config: &Config, tls: Option<Arc<PeerTls>>, listeners: Vec<TcpListener>) -> Option<Peering> {
+    let (cluster, tls) = (config.cluster.as_ref()?, tls?);
+    Some(Peering {
+        listeners,
+        address: cluster.address.clone(),
+        tls,
+        peers: cluster.peers.clone(),
+    })
+}
+
 /// Opens the stores on the current thread, which runs a `tokio_uring` runtime.
-async fn open(config: &Config, clock: Clock) -> Result<Opened, OpenError> {
+async fn open(config: &Config, clock: Clock, peering: Option<Peering>) -> Result<Opened, OpenError> {
     let apply = Box::new(apply::apply);
     Log::open(
         log_config(config),
         journal_config(config),
         config.ledger.map_bytes_max,
         clock,
+        peering,
         apply,
     )
     .await
@@ -336,7 +375,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Opened, OpenError> {
 /// Opens what a node stores, without serving, for `vertebra verify` on a stopped node; the current thread runs a
 /// `tokio_uring` runtime.
 pub async fn open_store(config: &Config) -> Result<Store, NodeError> {
-    let opened = open(config, Clock::default()).await?;
+    let opened = open(config, Clock::default(), None).await?;
     let logged_heads = apply::logged_heads(&opened.ledger, config.node.id);
     Ok(Store {
         log: opened.log,
@@ -350,7 +389,7 @@ pub async fn open_store(config: &Config) -> Result<Store, NodeError> {
 /// Runs until SIGTERM or SIGINT: then finishes what runs, checkpoints and returns.
 ///
 /// # Errors
-/// In the order of a start: `Data`, `Listen`, `Secret`, `Keys`, `Tls`, `Privileges`, `Logging`, `Open`, `Thread`.
+/// In the order of a start: `Data`, `Listen`, `Secret`, `Keys`, `Tls`, `Peers`, `Privileges`, `Logging`, `Open`, `Thread`.
 pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     let (sandbox, started) = match mode {
         Mode::Node => (false, None),
@@ -365,6 +404,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     let keys = Arc::new(keys(&config)?);
     let tokens = tokens(&config)?;
     let tls = tls(&config)?;
+    let peer_tls = peer_tls(&config)?;
     // Before any other thread starts: rights and blocked signals are a thread's own, and inherited.
     systemd::drop_privileges()?;
     let asked = threads::signals()?;
@@ -375,6 +415,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
         keys,
         tokens: tokens.clone(),
         tls: tls.clone(),
+        peer_tls: peer_tls.clone(),
     };
     let running = Running::start(config.clone(), sandbox, doors, addresses, secrets)?;
     tracing::info!(address = %addresses.http, site = config.node.site, "the node serves");
@@ -387,7 +428,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
     });
     threads::wait_for_stop(&asked, || {
         systemd::reloading();
-        upkeep::reload(&config, &tls, &tokens);
+        upkeep::reload(&config, &tls, peer_tls.as_deref(), &tokens);
         systemd::ready(&format!("serving on {}", addresses.http));
     });
 
@@ -473,6 +514,7 @@ struct Secrets {
     keys: Arc<SharedKeys>,
     tokens: Arc<Tokens>,
     tls: Arc<TlsShared>,
+    peer_tls: Option<Arc<PeerTls>>,
 }
 
 /// A node's threads, and what ends each.
@@ -497,13 +539,23 @@ impl Running {
         addresses: Started,
         secrets: Secrets,
     ) -> Result<Running, NodeError> {
-        let Secrets { keys, tokens, tls } = secrets;
+        let Secrets {
+            keys,
+            tokens,
+            tls,
+            peer_tls,
+        } = secrets;
+        let (peers, strangers) = match &config.cluster {
+            Some(_) => (doors.peers, Vec::new()),
+            None => (Vec::new(), doors.peers),
+        };
+        let peering = peering(&config, peer_tls.clone(), peers);
         let clock = Clock::default();
         let beats: Vec<(String, Arc<AtomicU64>)> = std::iter::once("log".to_owned())
             .chain((0..doors.http.len()).map(|n| format!("reactor-{n}")))
             .map(|name| (name, Arc::new(AtomicU64::new(0))))
             .collect();
-        let (opened, log_thread) = threads::open_log(config.clone(), clock.clone(), beats[0].1.clone())?;
+        let (opened, log_thread) = threads::open_log(config.clone(), clock.clone(), peering, beats[0].1.clone())?;
         set_clock(&clock, &opened.log, sandbox);
         let audit = Audit::open(opened.journal.clone(), opened.audit);
         let metrics = Arc::new(Metrics::new());
@@ -546,6 +598,7 @@ impl Running {
             audit: audit.clone(),
             metrics: metrics.clone(),
             tls,
+            peer_tls,
             tokens,
         };
         let heads = (opened.ledger.clone(), config.node.id);
@@ -565,12 +618,18 @@ impl Running {
             threads: beats,
             alive: watchdog.alive(),
             serving: serving.clone(),
+            drained: AtomicBool::new(false),
             figures: Box::new(move |sample| figures::sample(sample, &door, &rings)),
             logged_heads: Box::new(move || apply::logged_heads(&heads.0, heads.1)),
             depths: crate::admin::figures::Depths::default(),
         };
+        let shown = (admin.config.clone(), admin.log.clone(), admin.journal.clone());
+        admin.log.show(Box::new(move || {
+            let member = crate::admin::status::own_member(&shown.0, &shown.1, &shown.2);
+            serde_json::to_vec(&member).expect("a member's line has a JSON form")
+        }));
         let (back, back_shutdown) = ShutdownTrigger::new();
-        let operator = threads::operator((doors.admin, doors.socket, doors.peers), admin, upkeep, back_shutdown)?;
+        let operator = threads::operator((doors.admin, doors.socket, strangers), admin, upkeep, back_shutdown)?;
         let (watchdog_stop, stopped) = std::sync::mpsc::channel();
         let watchdog = Thread::spawn("watchdog", move || {
             watchdog.run(&stopped);

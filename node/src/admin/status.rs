@@ -1,7 +1,9 @@
 //! What `vertebra status` shows, and how it is judged.
 
 use super::Admin;
-use crate::log::DeepPing;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::log::{DeepPing, Log, MemberView};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -25,12 +27,18 @@ pub struct Status {
     pub state: State,
     /// Why it is not healthy, one sentence each.
     pub reasons: Vec<String>,
+    /// Number of the node that answers.
+    #[serde(default)]
+    pub node: u64,
     /// Where clients reach the front door.
     pub url: String,
     /// The node's clock, ISO.
     pub now: String,
     /// All members; one on a cluster of one.
     pub members: Vec<Member>,
+    /// What they have in common.
+    #[serde(default)]
+    pub cluster: ClusterStatus,
     /// Mailboxes registered.
     pub mailboxes: u64,
     /// Messages waiting in all inboxes.
@@ -44,6 +52,23 @@ pub struct Status {
     pub patients: u64,
 }
 
+/// What all members have in common, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster, 32 hexadecimal digits; empty on a node without peers.
+    pub id: String,
+    /// How often a site went on alone, plus one.
+    pub epoch: u64,
+    /// Raft term.
+    pub term: u64,
+    /// Number of the member that leads; 0 while none is known.
+    pub leader: u64,
+    /// The largest difference between this node's clock and a member's, ms.
+    pub skew_ms_max: u64,
+    /// How old this node's state may be, seconds.
+    pub state_age_seconds: u64,
+}
+
 /// One member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
@@ -53,7 +78,7 @@ pub struct Member {
     pub name: String,
     /// Data centre.
     pub site: String,
-    /// `leader` or `follower`.
+    /// `leader`, `follower`, `learner` (it does not vote) or `unreachable`.
     pub role: String,
     /// Release it runs.
     pub release: String,
@@ -78,7 +103,11 @@ pub struct Member {
 pub(super) struct Facts {
     pub serving: bool,
     pub alive: bool,
-    pub leader: bool,
+    pub drained: bool,
+    pub writable: bool,
+    pub catching_up: bool,
+    pub clock_agrees: bool,
+    pub unreachable: Vec<String>,
     pub lag: u64,
     pub fsync_us: u64,
     pub free_bytes: u64,
@@ -104,8 +133,19 @@ impl Facts {
         if !self.alive {
             blocked.push("a thread stands still; systemd will restart the node".to_owned());
         }
-        if !self.leader {
-            blocked.push("there is no leader here; reads are answered, writes are refused".to_owned());
+        if self.drained {
+            blocked.push("the node is drained; `vertebra undrain` ends that".to_owned());
+        }
+        if self.catching_up {
+            blocked.push("the node is not a voter yet; it catches up".to_owned());
+        } else if !self.writable {
+            blocked.push("no leader is known here; reads are answered, writes are refused".to_owned());
+        }
+        for name in &self.unreachable {
+            worrying.push(format!("{name} does not answer"));
+        }
+        if !self.clock_agrees {
+            worrying.push("this node's clock is not its peers'; set its time right".to_owned());
         }
         if self.free_bytes <= self.reserve_bytes {
             blocked.push(format!(
@@ -211,10 +251,16 @@ impl Admin {
 
     pub(super) fn facts(&self) -> Facts {
         let log = self.log.status();
+        let cluster = self.log.cluster();
+        let silent = cluster.others.iter().filter(|other| other.status.is_none());
         Facts {
             serving: self.serving.load(Ordering::Relaxed),
             alive: self.alive.load(Ordering::Relaxed),
-            leader: log.leader,
+            drained: self.drained.load(Ordering::Relaxed),
+            writable: log.writable,
+            catching_up: self.config.cluster.is_some() && !cluster.voter && !log.leader,
+            clock_agrees: self.log.clock_agrees(),
+            unreachable: silent.map(|other| other.member.name.clone()).collect(),
             lag: log.committed.saturating_sub(log.applied),
             fsync_us: self.journal.stats().sync_us_last,
             free_bytes: disk(&self.config.node.data).0,
@@ -227,34 +273,106 @@ impl Admin {
         let depths = self.look().await;
         let (state, reasons) = self.facts().judge();
         let log = self.log.status();
-        let journal = self.journal.stats();
-        let (disk_free_bytes, disk_bytes) = disk(&self.config.node.data);
-        let member = Member {
-            id: self.config.node.id,
-            name: self.config.node.name.clone(),
-            site: self.config.node.site.clone(),
-            role: if log.leader { "leader" } else { "follower" }.to_owned(),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
-            applied: log.applied,
-            lag: log.committed.saturating_sub(log.applied),
-            fsync_us: journal.sync_us_last,
-            fsync_us_mean: journal.sync_us_sum.checked_div(journal.batches).unwrap_or(0),
-            disk_free_bytes,
-            disk_bytes,
-            certificate_days: self.certificate_days(),
-        };
+        let cluster = self.log.cluster();
+        let mut own = own_member(&self.config, &self.log, &self.journal);
+        if !log.leader && self.config.cluster.is_some() && !cluster.voter {
+            "learner".clone_into(&mut own.role);
+        }
+        let mut members: Vec<Member> = cluster
+            .others
+            .iter()
+            .map(|other| member_of(other, log.committed))
+            .collect();
+        members.push(own);
+        members.sort_by_key(|member| member.id);
         let now = self.clock.now();
         Status {
             state,
             reasons,
+            node: self.config.node.id,
             url: self.url.clone(),
             now: now.iso(),
-            members: vec![member],
+            members,
+            cluster: ClusterStatus {
+                id: cluster.cluster.map(|id| format!("{id:032x}")).unwrap_or_default(),
+                epoch: cluster.epoch,
+                term: log.term,
+                leader: log.leader_id,
+                skew_ms_max: cluster
+                    .others
+                    .iter()
+                    .map(|other| other.skew_ms.unsigned_abs())
+                    .max()
+                    .unwrap_or(0),
+                state_age_seconds: self.log.state_age_ms() / 1_000,
+            },
             mailboxes: depths.mailboxes,
             waiting: depths.waiting,
             oldest_seconds: depths.oldest.map_or(0, |at| now.since_ms(at) / 1_000),
             audit_entries: self.audit.head().sequence,
             patients: crate::services::pds::state::records(&self.ledger),
         }
+    }
+}
+
+/// This node's own line, also as its peers show it.
+pub fn own_member(config: &Config, log: &Log, journal: &Journal) -> Member {
+    let status = log.status();
+    let stats = journal.stats();
+    let (disk_free_bytes, disk_bytes) = disk(&config.node.data);
+    let wall = crate::base::Clock::default().now().ms();
+    Member {
+        id: config.node.id,
+        name: config.node.name.clone(),
+        site: config.node.site.clone(),
+        role: if status.leader { "leader" } else { "follower" }.to_owned(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        applied: status.applied,
+        lag: status.committed.saturating_sub(status.applied),
+        fsync_us: stats.sync_us_last,
+        fsync_us_mean: stats.sync_us_sum.checked_div(stats.batches).unwrap_or(0),
+        disk_free_bytes,
+        disk_bytes,
+        certificate_days: certificate_seconds(&config.tls.certificate, wall).map(|seconds| seconds.div_euclid(86_400)),
+    }
+}
+
+/// Another member's line: what it said of itself, or that it says nothing.
+fn member_of(other: &MemberView, committed: u64) -> Member {
+    let said = other.status.as_ref();
+    let shown = said.and_then(|status| serde_json::from_slice::<Member>(&status.about).ok());
+    let role = match said {
+        None => "unreachable",
+        Some(_) if other.leader => "leader",
+        Some(_) if other.voter => "follower",
+        Some(_) => "learner",
+    };
+    let applied = said.map_or(0, |status| status.applied);
+    let line = shown.unwrap_or_else(|| Member {
+        id: other.id,
+        name: String::new(),
+        site: String::new(),
+        role: String::new(),
+        release: String::new(),
+        applied: 0,
+        lag: 0,
+        fsync_us: 0,
+        fsync_us_mean: 0,
+        disk_free_bytes: 0,
+        disk_bytes: 0,
+        certificate_days: None,
+    });
+    Member {
+        id: other.id,
+        name: other.member.name.clone(),
+        site: other.member.site.clone(),
+        role: role.to_owned(),
+        applied,
+        lag: if said.is_some() {
+            committed.saturating_sub(applied)
+        } else {
+            0
+        },
+        ..line
     }
 }

@@ -97,7 +97,11 @@ fn well() -> Facts {
     Facts {
         serving: true,
         alive: true,
-        leader: true,
+        drained: false,
+        writable: true,
+        catching_up: false,
+        clock_agrees: true,
+        unreachable: Vec::new(),
         lag: 0,
         fsync_us: 500,
         free_bytes: 100 << 30,
@@ -120,7 +124,7 @@ fn a_node_is_healthy_degraded_or_cannot_write_and_says_why() {
         (Facts { alive: false, ..well() }, State::CannotWrite),
         (
             Facts {
-                leader: false,
+                writable: false,
                 ..well()
             },
             State::CannotWrite,

@@ -1,13 +1,16 @@
 //! Reading a body piece by piece, one piece ahead.
 
+use super::upload::append_piece;
 use super::{Manifest, Shared, record_key};
+use crate::base::UploadId;
 use crate::base::limits::PIECE_BYTES_MAX;
-use crate::journal::{ReadError, Stream};
+use crate::journal::{Position, ReadError, Stream};
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use tokio::sync::oneshot;
 
 /// A piece may be moved while it is read; it is not moved this often in that time.
 const MOVES_MAX: u32 = 8;
@@ -68,15 +71,49 @@ impl Download {
     }
 }
 
-/// One piece, wherever the map says it is; asked again when its segment went while it was read.
+/// One piece: from here or, when it is not here or damaged, from another member, and then kept here too.
 async fn read_piece(shared: Arc<Shared>, manifest: Manifest, piece: u32) -> Result<Bytes, ReadError> {
+    let error = match read_here(&shared, manifest.upload, piece).await {
+        Ok(bytes) if bytes.len() == piece_bytes(&manifest, piece) => return Ok(bytes),
+        Ok(_) => {
+            let what = "the piece has another length than its manifest says";
+            let (segment, offset, bytes) = (0, 0, 0);
+            let position = shared.map.position(manifest.upload, piece);
+            let position = position.unwrap_or(Position { segment, offset, bytes });
+            ReadError::Corrupt {
+                stream: Stream::Bodies,
+                position,
+                what,
+            }
+        }
+        Err(error) => error,
+    };
+    let Some(others) = shared.others.get() else {
+        return Err(error);
+    };
+    match (others.fetch)(manifest.upload, piece).await {
+        Ok(bytes) if bytes.len() == piece_bytes(&manifest, piece) => {
+            if matches!(error, ReadError::Corrupt { .. }) {
+                tracing::warn!(%error, "a damaged piece of a body was replaced by another member's");
+            }
+            // The next reader finds it here; this one does not wait for that.
+            let (tell, _kept) = oneshot::channel();
+            append_piece(&shared, manifest.upload, piece, vec![bytes.clone()], tell);
+            Ok(bytes)
+        }
+        Ok(_) | Err(_) => Err(error),
+    }
+}
+
+/// One piece, wherever the map says it is; asked again when its segment went while it was read.
+pub(super) async fn read_here(shared: &Shared, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
     let gone = |segment| ReadError::Gone {
         stream: Stream::Bodies,
         segment,
     };
     let mut before = None;
     for _ in 0..MOVES_MAX {
-        let Some(position) = shared.map.position(manifest.upload, piece) else {
+        let Some(position) = shared.map.position(upload, piece) else {
             break;
         };
         if before == Some(position) {
@@ -84,22 +121,14 @@ async fn read_piece(shared: Arc<Shared>, manifest: Manifest, piece: u32) -> Resu
         }
         match shared
             .journal
-            .read(Stream::Bodies, position, record_key(manifest.upload, piece))
+            .read(Stream::Bodies, position, record_key(upload, piece))
             .await
         {
-            Ok(bytes) if bytes.len() == piece_bytes(&manifest, piece) => return Ok(bytes),
-            Ok(_) => {
-                let what = "the piece has another length than its manifest says";
-                return Err(ReadError::Corrupt {
-                    stream: Stream::Bodies,
-                    position,
-                    what,
-                });
-            }
+            Ok(bytes) => return Ok(bytes),
             // A removed segment is cut short under its last readers: what looks like damage there is none, if the map
             // names another place by now. If it names the same one, it is.
             Err(ReadError::Gone { .. }) => before = Some(position),
-            Err(ReadError::Corrupt { .. }) if shared.map.position(manifest.upload, piece) != Some(position) => {}
+            Err(ReadError::Corrupt { .. }) if shared.map.position(upload, piece) != Some(position) => {}
             Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => return Err(error),
         }
     }

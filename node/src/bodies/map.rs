@@ -135,6 +135,27 @@ impl Map {
         writes
     }
 
+    /// Whether state names the upload.
+    pub fn is_held(&self, upload: UploadId) -> bool {
+        self.has(HELD, &upload.0.to_be_bytes())
+    }
+
+    /// Uploads that state names, after `after`, at most `max`, in order.
+    pub fn held(&self, after: Option<UploadId>, max: usize) -> Vec<UploadId> {
+        let key = after.map(|upload| upload.0.to_be_bytes());
+        let from = key
+            .as_ref()
+            .map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_slice()));
+        let mut found = Vec::new();
+        self.ledger.scan(HELD, from, Bound::Unbounded, &mut |key, _| {
+            found.push(UploadId(u128::from_be_bytes(
+                key.try_into().expect("uploads are keyed by sixteen bytes"),
+            )));
+            found.len() < max
+        });
+        found
+    }
+
     /// State names the upload.
     pub fn hold(&self, upload: UploadId) {
         let name = upload.0.to_be_bytes();

@@ -18,19 +18,23 @@
 
 mod download;
 mod map;
+mod others;
 mod reclaim;
 #[cfg(test)]
 mod tests;
 mod upload;
 
 use crate::base::{Digest, Timestamp, UploadId};
-use crate::journal::{Journal, Position, ReadError, RecordKey};
+use crate::journal::{AppendError, Journal, Position, ReadError, RecordKey};
 use crate::ledger::{Hold, Ledger};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
 
 pub use download::Download;
 pub use map::HELD as HELD_UPLOADS;
+pub use others::{Others, Sent};
 pub use upload::Upload;
 
 use map::Map;
@@ -63,6 +67,8 @@ struct Shared {
     map: Map,
     /// One turn at a time; what it remembers between turns is not worth keeping over a restart.
     reclaim: tokio::sync::Mutex<Reclaim>,
+    /// The other members, once there can be some.
+    others: OnceLock<Others>,
 }
 
 /// Figures for metrics and `status`.
@@ -85,6 +91,7 @@ impl Bodies {
                 journal,
                 map,
                 reclaim: tokio::sync::Mutex::default(),
+                others: OnceLock::new(),
             }),
         }
     }
@@ -105,10 +112,68 @@ impl Bodies {
     /// before `Ledger::applied`, so that one checkpoint includes both. Doing it again changes nothing.
     pub fn hold(&self, hold: Hold) {
         match hold {
-            Hold::Upload(upload) => self.shared.map.hold(upload),
+            Hold::Upload(upload) => {
+                self.shared.map.hold(upload);
+                if let Some(others) = self.shared.others.get()
+                    && self.lacks_pieces(upload)
+                {
+                    (others.lacking)(upload);
+                }
+            }
             Hold::ReleaseUpload(upload) => self.shared.map.release(upload),
             Hold::Entry(_) | Hold::ReleaseEntry(_) => {}
         }
+    }
+
+    /// From now on there are other members: every piece goes to them too, and what is missing here comes from them.
+    pub fn join(&self, others: Others) {
+        // Told twice, the first stays: there is one log.
+        let _told = self.shared.others.set(others);
+    }
+
+    /// Whether the pieces of a held upload are not all here, as far as can be told without its manifest: they have no gap,
+    /// and the last one is shorter than the others. `true` may be wrong, `false` is not.
+    pub fn lacks_pieces(&self, upload: UploadId) -> bool {
+        let pieces = self.shared.map.pieces(upload);
+        let gap = pieces.iter().zip(0..).any(|((piece, _), at)| *piece != at);
+        let ends = pieces
+            .last()
+            .is_some_and(|(_, last)| (last.bytes as usize) < crate::base::limits::PIECE_BYTES_MAX);
+        gap || !ends
+    }
+
+    /// Uploads that state names, after `after`, at most `max`.
+    pub fn held(&self, after: Option<UploadId>, max: usize) -> Vec<UploadId> {
+        self.shared.map.held(after, max)
+    }
+
+    /// Whether state names the upload.
+    pub fn is_held(&self, upload: UploadId) -> bool {
+        self.shared.map.is_held(upload)
+    }
+
+    /// Keeps a piece that another node took from its client. Durable when it returns.
+    ///
+    /// # Errors
+    /// As the journal's append.
+    pub async fn keep(&self, upload: UploadId, piece: u32, bytes: Bytes) -> Result<(), AppendError> {
+        let (tell, kept) = oneshot::channel();
+        upload::append_piece(&self.shared, upload, piece, vec![bytes], tell);
+        kept.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// A piece that is here.
+    ///
+    /// # Errors
+    /// `Gone`: it is not. `Corrupt`: it cannot be given away.
+    pub async fn piece(&self, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
+        download::read_here(&self.shared, upload, piece).await
+    }
+
+    /// The pieces of an upload that are here, each with its length.
+    pub fn pieces(&self, upload: UploadId) -> Vec<(u32, u32)> {
+        let pieces = self.shared.map.pieces(upload).into_iter();
+        pieces.map(|(piece, position)| (piece, position.bytes)).collect()
     }
 
     /// Whether every piece of the upload is on this node.

@@ -1,6 +1,6 @@
 //! Writing a body: slices are gathered to pieces without copying them, and a few pieces are under way at once.
 
-use super::{Manifest, Shared, record_key};
+use super::{Manifest, Sent, Shared, record_key};
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::{Digest, UploadId};
 use crate::journal::{AppendError, Record, Stream};
@@ -39,6 +39,32 @@ struct InFlight {
     /// The same memory that the journal has: kept to offer it again.
     payload: Vec<Bytes>,
     done: oneshot::Receiver<Result<(), AppendError>>,
+    /// The other members, where there are some.
+    sent: Option<Sent>,
+}
+
+/// Hands a piece to the journal; `tell` is told once it is durable and in the map.
+pub(super) fn append_piece(
+    shared: &Arc<Shared>,
+    upload: UploadId,
+    piece: u32,
+    payload: Vec<Bytes>,
+    tell: oneshot::Sender<Result<(), AppendError>>,
+) {
+    let placing = shared.clone();
+    let record = Record {
+        key: record_key(upload, piece),
+        payload,
+    };
+    let durable = move |result: Result<Vec<_>, AppendError>| {
+        // Here and not where it is awaited: the map must have the piece before a checkpoint's watermark does.
+        let placed = result.map(|positions| placing.map.place(upload, piece, positions[0]));
+        // Nobody waits when the upload was dropped; then the piece is an orphan.
+        let _ = tell.send(placed);
+    };
+    shared
+        .journal
+        .append_then(Stream::Bodies, vec![record], Box::new(durable));
 }
 
 impl Upload {
@@ -85,7 +111,7 @@ impl Upload {
         self.bytes
     }
 
-    /// Waits until every piece is durable.
+    /// Waits until every piece is durable: here and, where there are other members, on a majority of voters.
     pub async fn finish(mut self) -> Result<Manifest, AppendError> {
         if self.gathered_bytes > 0 {
             self.send_piece().await?;
@@ -117,8 +143,15 @@ impl Upload {
         self.gathered_bytes = 0;
         let piece = self.pieces;
         self.pieces = piece.checked_add(1).expect("a body has fewer than 2^32 pieces");
+        let others = self.shared.others.get();
+        let sent = others.map(|others| (others.send)(self.upload, piece, payload.clone()));
         let done = self.offer(piece, payload.clone());
-        self.in_flight.push_back(InFlight { piece, payload, done });
+        self.in_flight.push_back(InFlight {
+            piece,
+            payload,
+            done,
+            sent,
+        });
         Ok(())
     }
 
@@ -128,7 +161,13 @@ impl Upload {
         };
         for _ in 0..RETRIES_MAX {
             match oldest.done.await {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    return match oldest.sent {
+                        // Dropped: too few of the others have it, so no command may name it.
+                        Some(sent) => sent.await.map_err(|_| AppendError::Overloaded),
+                        None => Ok(()),
+                    };
+                }
                 Ok(Err(AppendError::Overloaded)) => {
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                     oldest.done = self.offer(oldest.piece, oldest.payload.clone());
@@ -143,20 +182,7 @@ impl Upload {
 
     fn offer(&self, piece: u32, payload: Vec<Bytes>) -> oneshot::Receiver<Result<(), AppendError>> {
         let (tell, done) = oneshot::channel();
-        let (shared, upload) = (self.shared.clone(), self.upload);
-        let record = Record {
-            key: record_key(upload, piece),
-            payload,
-        };
-        let durable = move |result: Result<Vec<_>, AppendError>| {
-            // Here and not where it is awaited: the map must have the piece before a checkpoint's watermark does.
-            let placed = result.map(|positions| shared.map.place(upload, piece, positions[0]));
-            // Nobody waits when the upload was dropped; then the piece is an orphan.
-            let _ = tell.send(placed);
-        };
-        self.shared
-            .journal
-            .append_then(Stream::Bodies, vec![record], Box::new(durable));
+        append_piece(&self.shared, self.upload, piece, payload, tell);
         done
     }
 }

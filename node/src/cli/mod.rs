@@ -7,6 +7,7 @@ mod audit;
 mod certificates;
 mod client;
 mod clients;
+mod cluster;
 mod directory;
 mod doctor;
 mod event;
@@ -63,6 +64,26 @@ enum Command {
                             scripts, after a start\n\nExit codes: 0 healthy, 10 degraded, 20 cannot write or not running"
     )]
     Status(status::Args),
+    /// Wait until this node, which asks by itself, is a member that votes
+    #[command(
+        after_help = "Example:\n  vertebra join --timeout 600   # after the node was started with [cluster] peers"
+    )]
+    Join(cluster::JoinArgs),
+    /// Take a member out, for good: its number never comes back
+    #[command(after_help = "Examples:\n  vertebra leave        # this node\n  vertebra leave 3      # a dead one")]
+    Leave(cluster::LeaveArgs),
+    /// Send this node's clients elsewhere: not ready, and leadership to another
+    #[command(after_help = "Example:\n  vertebra drain && systemctl restart vertebra")]
+    Drain(cluster::DrainArgs),
+    /// The other site is lost and nothing can be written: let this node go on by itself
+    #[command(
+        name = "go-alone",
+        after_help = "Example:\n  vertebra go-alone --yes\n\nOf several survivors only the one that has most can; it refuses on the others."
+    )]
+    GoAlone(cluster::GoAloneArgs),
+    /// Take clients again
+    #[command(after_help = "Example:\n  vertebra undrain")]
+    Undrain(cluster::DrainArgs),
     /// Check this host and this node, and say what to do
     #[command(
         after_help = "Examples:\n  vertebra doctor\n  vertebra doctor --config ./vertebra.toml\n\n\
@@ -238,6 +259,11 @@ fn run(command: Command) -> Result<u8, CliError> {
             Ok(0)
         }
         Command::Status(args) => status::run(&args),
+        Command::Join(args) => cluster::join(&args),
+        Command::Leave(args) => cluster::leave(&args),
+        Command::Drain(args) => cluster::drain(&args, true),
+        Command::GoAlone(args) => cluster::go_alone(&args),
+        Command::Undrain(args) => cluster::drain(&args, false),
         Command::Doctor(args) => doctor::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Mailbox(command) => directory::run_mailbox(command),

@@ -1,7 +1,7 @@
 use super::client::{Door, Target, split};
 use super::sandbox::{Sandbox, SandboxTokens, greeting, prepare, quoted};
 use super::*;
-use crate::admin::status::{Member, State, Status};
+use crate::admin::status::{ClusterStatus, Member, State, Status};
 use crate::admin::trace::{Step, Trace, TracedMessage};
 use crate::base::Timestamp;
 use crate::node::Started;
@@ -384,6 +384,8 @@ fn status() -> Status {
     Status {
         state: State::Degraded,
         reasons: vec!["the disk has 1.5 GiB left; writes stop at 1.0 GiB".to_owned()],
+        node: 1,
+        cluster: ClusterStatus::default(),
         url: "https://127.0.0.1:8700".to_owned(),
         now: "2026-11-22T15:04:05.123Z".to_owned(),
         members: vec![Member {

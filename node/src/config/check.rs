@@ -222,6 +222,7 @@ pub(super) fn values(config: &Config) -> Vec<Problem> {
         problems.push(problem("admin.socket", what));
     }
     problems.extend(tokens(config));
+    problems.extend(cluster(config));
     problems.extend(files(config));
     problems
 }
@@ -273,6 +274,54 @@ fn tokens(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// Most addresses of `cluster.peers`.
+const PEERS_MAX: usize = 100;
+
+/// `HOST:PORT`, the host a name or an address.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host_is_one = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => (1..=253).contains(&host.len()) && host.split('.').all(is_name),
+    };
+    host_is_one && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// Addresses of the cluster.
+fn cluster(config: &Config) -> Vec<Problem> {
+    let Some(cluster) = &config.cluster else {
+        return Vec::new();
+    };
+    let mut problems = Vec::new();
+    let what = "must be HOST:PORT, as 10.0.0.1:8444 or n1.north.example:8444";
+    if !is_host_and_port(&cluster.address) {
+        problems.push(problem("cluster.address", what));
+    }
+    if !cluster.peers.iter().all(|peer| is_host_and_port(peer)) {
+        problems.push(problem("cluster.peers", format!("each {what}")));
+    }
+    if cluster.peers.len() > PEERS_MAX {
+        problems.push(problem(
+            "cluster.peers",
+            "has more than 100 addresses; a few are enough",
+        ));
+    }
+    if cluster.peers.contains(&cluster.address) {
+        let what = "names this node itself; a node that founds a cluster has none, the others name their founder";
+        problems.push(problem("cluster.peers", what));
+    }
+    if cluster.listen == config.http.listen && cluster.listen.port() != 0 {
+        problems.push(problem(
+            "cluster.listen",
+            "is the address of http.listen too; give each its own port",
+        ));
+    }
+    problems
+}
+
 /// Files that must be there: certificates and secrets.
 fn files(config: &Config) -> Vec<Problem> {
     let mut wanted: Vec<(&str, &Path)> = vec![
@@ -296,6 +345,13 @@ fn files(config: &Config) -> Vec<Problem> {
         ("tokens.authority_jwks", &tokens.authority_jwks),
     ] {
         wanted.extend(path.iter().map(|path| (key, path.as_path())));
+    }
+    if let Some(cluster) = &config.cluster {
+        wanted.extend([
+            ("cluster.certificate", cluster.certificate.as_path()),
+            ("cluster.key", &cluster.key),
+            ("cluster.ca", &cluster.ca),
+        ]);
     }
     let mut problems = Vec::new();
     for (key, path) in wanted {
@@ -353,6 +409,11 @@ pub(super) fn resolve(config: &mut Config, base: &Path, credentials: Option<&Pat
     ] {
         path.iter_mut().for_each(|path| each(key, path));
     }
+    if let Some(cluster) = &mut config.cluster {
+        each("cluster.certificate", &mut cluster.certificate);
+        each("cluster.key", &mut cluster.key);
+        each("cluster.ca", &mut cluster.ca);
+    }
     problems
 }
 
@@ -363,7 +424,7 @@ pub(super) fn shape(text: &str, error: &toml::de::Error) -> Problem {
     let (line, section, key) = place(text, start);
     let message = error.message();
     let named = message.split('`').nth(1).unwrap_or_default();
-    let whole_section = section == named || matches!(named, "tls" | "mesh");
+    let whole_section = section == named || matches!(named, "tls" | "mesh" | "cluster");
     let join = |key: &str| {
         if section.is_empty() || whole_section {
             key.to_owned()
@@ -409,6 +470,14 @@ fn schema() -> toml::Table {
     let mut config = Config::sandbox(Path::new(""), nowhere, nowhere);
     config.mesh.previous_shared_key = Some(PathBuf::new());
     config.tokens.previous_signing_key = Some(PathBuf::new());
+    config.cluster = Some(super::Cluster {
+        listen: nowhere,
+        address: String::new(),
+        certificate: PathBuf::new(),
+        key: PathBuf::new(),
+        ca: PathBuf::new(),
+        peers: Vec::new(),
+    });
     toml::Table::try_from(config).expect("a configuration is a table of tables")
 }
 

@@ -4,6 +4,7 @@ use super::merge::Direction;
 use super::overlay::{Layer, TableLayer};
 use super::view::Shared;
 use super::{Hold, KEY_BYTES_MAX, Read, Table};
+use crate::base::checksum;
 use std::ops::Bound;
 
 /// The writes of one command, seen by its own reads; kept whole by [`Writer::commit`] or dropped whole.
@@ -45,6 +46,23 @@ impl Writer<'_> {
     /// Notes a hold or a release.
     pub fn hold(&mut self, hold: Hold) {
         self.holds.push(hold);
+    }
+
+    /// CRC-32C of all writes in the order of tables and keys: the same commands on the same state give the same.
+    pub fn checksum(&self) -> u32 {
+        let mut crc = 0;
+        for (table, layer) in self.writes.tables() {
+            let head = [&[table.id, u8::from(layer.dropped)][..], &table.period.to_le_bytes()].concat();
+            crc = checksum::crc32c_append(crc, &head);
+            for (key, value) in &layer.keys {
+                crc = checksum::crc32c_append(crc, &(key.len() as u32).to_le_bytes());
+                crc = checksum::crc32c_append(crc, key);
+                let length = value.as_ref().map_or(u32::MAX, |value| value.len() as u32);
+                crc = checksum::crc32c_append(crc, &length.to_le_bytes());
+                crc = checksum::crc32c_append(crc, value.as_deref().unwrap_or_default());
+            }
+        }
+        crc
     }
 
     /// Takes all writes over into the overlay at once; gives the holds. The log carries these out and then calls

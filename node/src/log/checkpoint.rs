@@ -4,6 +4,7 @@
 //! written and before the overlay is frozen; the log is purged below the last but one.
 
 use super::store::Store;
+use super::tables;
 use super::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::journal::Stream;
 use parking_lot::Mutex;
@@ -18,6 +19,8 @@ pub struct AppliedState {
     pub last: Option<LogId>,
     /// The last membership.
     pub membership: StoredMembership,
+    /// Hash of all that was applied.
+    pub history: [u8; 32],
 }
 
 /// A checkpoint that is durable.
@@ -76,10 +79,11 @@ impl Checkpoints {
 
     /// As [`run`](Self::run) for the holder of the lock.
     pub async fn run_locked(&self, _running: &tokio::sync::MutexGuard<'_, ()>) -> io::Result<Checkpoint> {
-        // No await between these three: what is below the watermark is in the tables.
+        // No await between these four: what is below the watermark is in the tables.
         let watermarks = self.store.journal.watermarks();
         self.store.settle_all();
         let applied = self.applied.lock().clone();
+        tables::put_history(&self.store.ledger, &applied.history);
         let ledger = self.store.ledger.clone();
         let written = tokio::task::spawn_blocking(move || ledger.checkpoint_blocking(watermarks)).await;
         written.map_err(io::Error::other)??;

@@ -65,6 +65,19 @@ impl ClockGuard {
     }
 }
 
+/// A clock further than this from the middle of its peers' is off, ms.
+const OFF_MS: u64 = 5_000;
+
+/// Whether this node's clock is off, by what its peers' clocks say less its own, in ms: the middle one decides, so that
+/// one peer with a wrong clock says nothing about this one.
+pub fn is_off(skews_ms: &[i64]) -> bool {
+    let mut sorted = skews_ms.to_vec();
+    sorted.push(0);
+    sorted.sort_unstable();
+    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+    i64::midpoint(low, high).unsigned_abs() > OFF_MS
+}
+
 fn read(start: Instant) -> Reading {
     let system_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -126,6 +139,15 @@ mod tests {
         assert!(!guard.judge(at(1_009_990, 10_001)));
         assert!(!guard.judge(at(5_000_000, 20_000)));
         assert!(guard.judge(at(1_021_500, 20_000)));
+    }
+
+    #[test]
+    fn a_clock_is_off_when_the_middle_of_its_peers_says_so() {
+        assert!(!is_off(&[]));
+        assert!(!is_off(&[4_000, -4_000]));
+        assert!(!is_off(&[900_000, 10]), "one peer is wrong");
+        assert!(is_off(&[900_000, 900_010]), "this node is wrong");
+        assert!(is_off(&[20_000]), "one of two is wrong");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! commit and [`Ledger::applied`](crate::ledger::Ledger::applied) nothing waits, so that no checkpoint sees half of it.
 
 use super::checkpoint::Checkpoints;
+use super::history::History;
 use super::snapshot::{SnapshotBuilder, SnapshotData, Snapshots};
 use super::space::Space;
 use super::store::Store;
@@ -11,15 +12,19 @@ use super::tables;
 use super::types::{Answer, Command, Entry, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
 use super::{Apply, At};
 use crate::base::Timestamp;
+use crate::base::checksum;
 use crate::bodies::Bodies;
 use crate::ledger::Hold;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What the log's handles see of the state machine.
 #[derive(Default)]
@@ -28,6 +33,31 @@ pub struct Seen {
     pub applied_end: AtomicU64,
     /// Log time of the last applied command, in milliseconds since 1970.
     pub time_ms: AtomicU64,
+    /// Hash of all that was applied.
+    pub history: Mutex<History>,
+    /// Told after entries were applied.
+    pub applied: Notify,
+}
+
+impl Seen {
+    /// Waits until the entry at `index` is applied here; says whether it was in time.
+    pub async fn wait_applied(&self, index: u64, limit: Duration) -> bool {
+        let there = || self.applied_end.load(Ordering::Acquire) > index;
+        if there() {
+            return true;
+        }
+        let wait = async {
+            loop {
+                let mut told = std::pin::pin!(self.applied.notified());
+                told.as_mut().enable();
+                if there() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.is_ok()
+    }
 }
 
 /// The state machine.
@@ -51,10 +81,19 @@ pub struct Machine {
 impl Machine {
     fn apply_one(&mut self, entry: Entry) -> Answer {
         let Entry { log_id, payload } = entry;
+        let mut written = 0;
         let before = Timestamp::from_ms(self.seen.time_ms.load(Ordering::Relaxed));
         let (time, outcome) = match payload {
-            Payload::Normal(command) => self.apply_command(&log_id, before, &command),
+            Payload::Normal(command) => {
+                let (time, outcome, checksum) = self.apply_command(&log_id, before, &command);
+                written = checksum;
+                (time, outcome)
+            }
             Payload::Membership(membership) => {
+                let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+                let mut writer = self.store.ledger.writer();
+                super::cluster::note_members(&mut writer, &members);
+                writer.commit();
                 let stored = StoredMembership::new(Some(log_id), membership);
                 tables::put_membership(&self.store.ledger, &stored);
                 self.checkpoints.applied.lock().membership = stored;
@@ -63,7 +102,13 @@ impl Machine {
             Payload::Blank => (before, Bytes::new()),
         };
         let position = (log_id.leader_id.term, log_id.leader_id.node_id, log_id.index);
-        self.checkpoints.applied.lock().last = Some(log_id);
+        let answer = checksum::crc32c(&outcome);
+        let mut history = self.seen.history.lock();
+        history.add(&log_id, time.ms(), answer, written);
+        let mut applied = self.checkpoints.applied.lock();
+        applied.last = Some(log_id);
+        applied.history = history.hash();
+        drop((history, applied));
         self.store.ledger.applied(position, time);
         self.seen.time_ms.store(time.ms(), Ordering::Release);
         self.seen.applied_end.store(log_id.index + 1, Ordering::Release);
@@ -71,18 +116,19 @@ impl Machine {
         Answer { time_ms, outcome }
     }
 
-    fn apply_command(&mut self, log_id: &LogId, before: Timestamp, command: &Command) -> (Timestamp, Bytes) {
+    fn apply_command(&mut self, log_id: &LogId, before: Timestamp, command: &Command) -> (Timestamp, Bytes, u32) {
         let time = before.max(Timestamp::from_ms(command.stamp_ms));
         if command.bytes.is_empty() {
-            return (time, Bytes::new());
+            return (time, Bytes::new(), 0);
         }
         let mut writer = self.store.ledger.writer();
         let index = log_id.index;
         let outcome = (self.apply)(&mut writer, At { index, time }, &command.bytes);
+        let written = writer.checksum();
         for hold in writer.commit() {
             self.carry_out(hold);
         }
-        (time, outcome)
+        (time, outcome, written)
     }
 
     fn carry_out(&self, hold: Hold) {
@@ -120,6 +166,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 responder.send(answer);
             }
         }
+        self.seen.applied.notify_waiters();
         self.store.settle(self.seen.applied_end.load(Ordering::Relaxed));
         Ok(())
     }
@@ -134,10 +181,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let opened = self.snapshots.install(meta, snapshot).await?;
+        *self.seen.history.lock() = History::from_hash(self.checkpoints.applied.lock().history);
         self.seen.time_ms.store(opened.at.ms(), Ordering::Release);
         self.seen
             .applied_end
             .store(opened.applied.map_or(0, |(_, _, index)| index + 1), Ordering::Release);
+        self.seen.applied.notify_waiters();
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 //! One thread owns Raft, the journal's task and every write to the ledger. Others propose through [`Log`], batched per
 //! tick. A cluster of one is a group with one voter: the same path, nothing else.
 //!
+//! A command that comes to a node that does not lead goes to the one that does, one hop, and is answered once this node has
+//! applied it too. While no leader is known it waits a moment, because an election is short.
+//!
 //! A command's way: [`Log::propose`] admits it and puts it into the queue; the log's thread takes the whole queue,
 //! stamps it and hands it to Raft, which appends it as one batch; the journal makes the batch durable together with
 //! what else waits; Raft commits; the state machine applies each entry and answers straight to whoever waits.
@@ -10,15 +13,24 @@
 //! Invariants: an answer is given only after the command is durable and applied; entries are applied in order, once;
 //! a fatal error of Raft or its storage ends the process, it never serves on.
 
+mod alone;
+mod bulk;
 mod checkpoint;
 mod clock;
+mod cluster;
+mod fetch;
+mod history;
+mod identity;
 mod index;
 mod keeper;
 mod machine;
 mod network;
 mod open;
+mod peers;
+mod quarantine;
 mod queue;
 mod record;
+mod rules;
 mod serve;
 mod snapshot;
 mod space;
@@ -46,6 +58,9 @@ use store::Store;
 use tokio::sync::{Notify, oneshot, watch};
 use types::Payload;
 
+pub use cluster::{ClusterView, MemberView, PeerStatus};
+pub use peers::{PeerTls, PeerTlsError, PeerTlsFiles};
+
 /// Where a command stands when it is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
@@ -59,11 +74,29 @@ pub struct At {
 /// Writes and holds are taken over after it returns.
 pub type Apply = Box<dyn FnMut(&mut Writer<'_>, At, &[u8]) -> Bytes + Send>;
 
+/// How members reach each other.
+pub struct Peering {
+    /// Where this node listens, and hears from whom its certificate's authority knows.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Where others reach it, `HOST:PORT`.
+    pub address: String,
+    /// Keys and trust.
+    pub tls: Arc<PeerTls>,
+    /// Whom a node with an empty folder asks to be taken in; none: it founds a cluster.
+    pub peers: Vec<String>,
+}
+
 /// How to open the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// This node.
     pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its data centre.
+    pub site: String,
+    /// The release it runs.
+    pub release: &'static str,
     /// Folder that holds `ledger/` and `snapshots/`.
     pub folder: PathBuf,
     /// A checkpoint starts when this many bytes wait in the ledger's overlay…
@@ -117,6 +150,10 @@ pub enum ProposeError {
 pub struct LogStatus {
     /// This node leads.
     pub leader: bool,
+    /// Who leads; 0 while nobody is known to.
+    pub leader_id: NodeId,
+    /// It takes writes: it leads or knows who does, and is not cut off.
+    pub writable: bool,
     /// Raft term.
     pub term: u64,
     /// Last index in the log.
@@ -154,6 +191,11 @@ pub struct Log {
     shared: Arc<Shared>,
 }
 
+/// A node that heard nothing of a leader or, leading, of a majority for so long is cut off.
+const CUT_OFF_MS: u64 = 2_000;
+/// So long a command waits for a leader to be found.
+const PATIENCE: Duration = Duration::from_millis(3_000);
+
 /// What the handles and the log's tasks share.
 struct Shared {
     store: Arc<Store>,
@@ -166,16 +208,32 @@ struct Shared {
     leader: AtomicBool,
     /// It leads and is the only voter: its state includes everything that was ever acknowledged.
     alone: AtomicBool,
+    /// It has peers or waits for some.
+    clustered: bool,
+    /// Who leads; 0 while nobody is known to.
+    leader_id: AtomicU64,
     term: AtomicU64,
     disk_full: AtomicBool,
+    /// Its clock is too far from its peers'.
+    clock_off: AtomicBool,
     checkpointed: AtomicU64,
     closing: AtomicBool,
     close: Notify,
     closed: watch::Sender<bool>,
+    began: Instant,
+    /// When this node last heard from a leader or a majority, ms after `began`, plus one; 0: not yet.
+    contact_ms: AtomicU64,
+    cluster: Mutex<ClusterView>,
+    asks: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Asked>>>,
+    about: Mutex<Option<About>>,
+    folder: PathBuf,
 }
 
+/// What a node shows of itself to its peers, as JSON.
+pub type About = Box<dyn Fn() -> Vec<u8> + Send>;
+
 impl Shared {
-    fn new(config: &LogConfig, clock: Clock, store: Arc<Store>, seen: Arc<Seen>) -> Shared {
+    fn new(config: &LogConfig, clustered: bool, clock: Clock, store: Arc<Store>, seen: Arc<Seen>) -> Shared {
         Shared {
             store,
             seen,
@@ -185,12 +243,66 @@ impl Shared {
             propose_timeout_ms: config.propose_timeout_ms,
             leader: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            clustered,
+            leader_id: AtomicU64::new(0),
             term: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
+            clock_off: AtomicBool::new(false),
             checkpointed: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             close: Notify::new(),
             closed: watch::Sender::new(false),
+            began: Instant::now(),
+            contact_ms: AtomicU64::new(0),
+            cluster: Mutex::default(),
+            asks: Mutex::default(),
+            about: Mutex::default(),
+            folder: config.folder.clone(),
+        }
+    }
+
+    /// The leader, or as leader a majority, was heard just now.
+    fn note_contact(&self) {
+        self.note_contact_at(Instant::now());
+    }
+
+    fn note_contact_at(&self, at: Instant) {
+        let ms = at.saturating_duration_since(self.began).as_millis() as u64 + 1;
+        self.contact_ms.fetch_max(ms, Ordering::AcqRel);
+    }
+
+    /// How long ago that was; `None`: not since the start.
+    fn since_contact_ms(&self) -> Option<u64> {
+        if self.alone.load(Ordering::Acquire) {
+            return Some(0);
+        }
+        let contact_ms = self.contact_ms.load(Ordering::Acquire).checked_sub(1)?;
+        Some((self.began.elapsed().as_millis() as u64).saturating_sub(contact_ms))
+    }
+
+    /// Cut off from the majority, as far as this node can tell. A fresh node is given the time of an election.
+    fn is_cut_off(&self) -> bool {
+        let silent_ms = self.since_contact_ms();
+        silent_ms.unwrap_or_else(|| self.began.elapsed().as_millis() as u64) > CUT_OFF_MS
+    }
+
+    /// What this node shows of itself.
+    fn about(&self) -> Vec<u8> {
+        self.about.lock().as_ref().map_or_else(Vec::new, |about| about())
+    }
+
+    /// Compares this node's clock with those of its peers.
+    fn look_at_peers(&self, skews_ms: &[i64]) {
+        let off = clock::is_off(skews_ms);
+        if off != self.clock_off.swap(off, Ordering::AcqRel) {
+            if off {
+                tracing::error!(
+                    ?skews_ms,
+                    "this node's clock is not its peers': while it leads, nothing expires; set it right"
+                );
+            } else {
+                tracing::info!("this node's clock is its peers' again");
+            }
         }
     }
 }
@@ -203,9 +315,10 @@ impl Log {
         journal: crate::journal::JournalConfig,
         ledger_map_bytes_max: u64,
         clock: Clock,
+        peering: Option<Peering>,
         apply: Apply,
     ) -> Result<Opened, OpenError> {
-        open::open(config, journal, ledger_map_bytes_max, clock, apply).await
+        open::open(config, journal, ledger_map_bytes_max, clock, peering, apply).await
     }
 
     /// Proposes a command of at most `COMMAND_BYTES_MAX` and waits until it is durable and applied. An empty command
@@ -224,39 +337,11 @@ impl Log {
         taken: Option<oneshot::Sender<Instant>>,
     ) -> Result<Applied, ProposeError> {
         let shared = &self.shared;
-        if shared.closing.load(Ordering::Acquire) {
-            return Err(ProposeError::Closing);
-        }
-        if !shared.leader.load(Ordering::Acquire) {
+        let leads = shared.leader.load(Ordering::Acquire);
+        if !leads && (!shared.clustered || shared.is_cut_off()) && !shared.closing.load(Ordering::Acquire) {
             return Err(ProposeError::NoLeader);
         }
-        if shared.disk_full.load(Ordering::Acquire) {
-            return Err(ProposeError::DiskFull);
-        }
-        if command.len() > COMMAND_BYTES_MAX {
-            tracing::error!(
-                bytes = command.len(),
-                max = COMMAND_BYTES_MAX,
-                "a command is too large: a bug of its proposer"
-            );
-            return Err(ProposeError::Overloaded);
-        }
-        let permit = shared.queue.admit(command.len()).ok_or(ProposeError::Overloaded)?;
-        // `close` waits for admitted commands: either it sees this one or this one sees that it began.
-        if shared.closing.load(Ordering::SeqCst) {
-            return Err(ProposeError::Closing);
-        }
-        let (answered, answer) = oneshot::channel();
-        shared.queue.push(Proposal {
-            command,
-            answered,
-            taken,
-            permit,
-        });
-        match tokio::time::timeout(Duration::from_millis(shared.propose_timeout_ms), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
-        }
+        propose_here(shared, command, taken).await
     }
 
     /// Returns once this node's state includes everything acknowledged before the call (ReadIndex; at once on a cluster of one).
@@ -264,10 +349,105 @@ impl Log {
     /// # Errors
     /// `NoLeader` when a majority did not confirm it in time.
     pub async fn linearizable(&self) -> Result<(), ProposeError> {
-        if self.shared.alone.load(Ordering::Acquire) {
+        let shared = &self.shared;
+        if shared.alone.load(Ordering::Acquire) {
             return Ok(());
         }
-        serve::linearizable(&self.shared).await
+        if shared.is_cut_off() {
+            return Err(ProposeError::NoLeader);
+        }
+        let index = serve::read_index(shared).await?;
+        shared
+            .seen
+            .wait_applied(index, PATIENCE)
+            .await
+            .then_some(())
+            .ok_or(ProposeError::NoLeader)
+    }
+
+    /// How old this node's state may be, in ms: 0 while it leads alone, else since it last heard from the leader or, when it
+    /// has not since it started, since the last command it applied.
+    pub fn state_age_ms(&self) -> u64 {
+        let shared = &self.shared;
+        shared.since_contact_ms().unwrap_or_else(|| {
+            let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
+            shared.clock.now().since_ms(applied)
+        })
+    }
+
+    /// Whether this node's clock is that of its peers: what expires by the clock waits while it is not.
+    pub fn clock_agrees(&self) -> bool {
+        !self.shared.clock_off.load(Ordering::Acquire)
+    }
+
+    /// All members as this node sees them.
+    pub fn cluster(&self) -> ClusterView {
+        self.shared.cluster.lock().clone()
+    }
+
+    /// What this node shows of itself to its peers from now on.
+    pub fn show(&self, about: About) {
+        *self.shared.about.lock() = Some(about);
+    }
+
+    /// Hands leadership to another voter, if this node has it.
+    ///
+    /// # Errors
+    /// One sentence: why nobody took it.
+    pub async fn hand_over(&self) -> Result<(), String> {
+        self.ask(cluster::Ask::HandOver).await
+    }
+
+    /// Takes a member out, wherever the leader is.
+    ///
+    /// # Errors
+    /// One sentence: what stands against it, or who did not answer.
+    pub async fn leave(&self, id: NodeId) -> Result<(), String> {
+        self.ask(cluster::Ask::Leave(id)).await
+    }
+
+    /// Lets this node go on alone: notes the operator's word, for the next start. The caller ends the process.
+    ///
+    /// # Errors
+    /// One sentence: the cluster takes writes, another survivor is further, or the word could not be written.
+    pub fn go_alone(&self) -> Result<(), String> {
+        let shared = &self.shared;
+        let view = self.cluster();
+        if view.cluster.is_none() {
+            return Err("this node belongs to no cluster".to_owned());
+        }
+        if self.status().writable {
+            return Err("the cluster takes writes; nobody needs to go on alone".to_owned());
+        }
+        let own = shared
+            .store
+            .bounds()
+            .2
+            .map_or((0, 0), |id| (id.leader_id.term, id.index));
+        let further = |other: &&MemberView| {
+            let status = other.status.as_ref();
+            status.is_some_and(|status| (status.last_term, status.last) > own)
+        };
+        if let Some(other) = view.others.iter().find(further) {
+            return Err(format!(
+                "{} has more than this node; let that one go on alone, or acknowledged messages would be lost",
+                other.member.name
+            ));
+        }
+        alone::mark(&shared.folder, view.epoch + 1).map_err(|cause| format!("the word could not be written: {cause}"))
+    }
+
+    async fn ask(&self, ask: cluster::Ask) -> Result<(), String> {
+        let (tell, told) = oneshot::channel();
+        let sent = match self.shared.asks.lock().as_ref() {
+            Some(asks) => asks.send((ask, tell)).is_ok(),
+            None => return Err("this node has no peers: there is no [cluster] in its configuration".to_owned()),
+        };
+        let stopping = || "the node is stopping".to_owned();
+        if !sent {
+            return Err(stopping());
+        }
+        told.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// The command at `index`, which state holds or which is still in the log.
@@ -275,7 +455,7 @@ impl Log {
     /// # Errors
     /// `Corrupt` when what is there is no such command, `Gone` when the log has no such entry any more.
     pub async fn command(&self, index: LogIndex) -> Result<Bytes, ReadError> {
-        match self.shared.store.entry(index).await?.map(|entry| entry.payload) {
+        match self.shared.store.entry_here(index).await?.map(|entry| entry.payload) {
             Some(Payload::Normal(command)) => Ok(command.bytes),
             Some(Payload::Blank | Payload::Membership(_)) => {
                 let position = Position {
@@ -317,8 +497,12 @@ impl Log {
     pub fn status(&self) -> LogStatus {
         let shared = &self.shared;
         let (_, first, last) = shared.store.bounds();
+        let leader = shared.leader.load(Ordering::Acquire);
+        let leader_id = shared.leader_id.load(Ordering::Acquire);
         LogStatus {
-            leader: shared.leader.load(Ordering::Acquire),
+            leader,
+            leader_id,
+            writable: leader_id != 0 && !shared.is_cut_off(),
             term: shared.term.load(Ordering::Acquire),
             last: last.map_or(0, |id| id.index),
             committed: shared.store.committed().map_or(0, |id| id.index),
@@ -370,6 +554,45 @@ impl Log {
     }
 }
 
+/// Takes a command into this node's queue and waits for its outcome.
+async fn propose_here(
+    shared: &Arc<Shared>,
+    command: Bytes,
+    taken: Option<oneshot::Sender<Instant>>,
+) -> Result<Applied, ProposeError> {
+    if shared.closing.load(Ordering::Acquire) {
+        return Err(ProposeError::Closing);
+    }
+    if shared.disk_full.load(Ordering::Acquire) {
+        return Err(ProposeError::DiskFull);
+    }
+    if command.len() > COMMAND_BYTES_MAX {
+        tracing::error!(
+            bytes = command.len(),
+            max = COMMAND_BYTES_MAX,
+            "a command is too large: a bug of its proposer"
+        );
+        return Err(ProposeError::Overloaded);
+    }
+    let permit = shared.queue.admit(command.len()).ok_or(ProposeError::Overloaded)?;
+    // `close` waits for admitted commands: either it sees this one or this one sees that it began.
+    if shared.closing.load(Ordering::SeqCst) {
+        return Err(ProposeError::Closing);
+    }
+    let (answered, answer) = oneshot::channel();
+    shared.queue.push(Proposal {
+        command,
+        answered,
+        taken,
+        _permit: permit,
+        since: Instant::now(),
+    });
+    match tokio::time::timeout(Duration::from_millis(shared.propose_timeout_ms), answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+    }
+}
+
 /// Says in one line why the node cannot go on, and ends the process.
 fn end(why: &str) -> ! {
     tracing::error!("{why}; the node stops and recovers at its next start");
@@ -400,6 +623,9 @@ pub enum OpenError {
     /// The ledger.
     #[error("the ledger: {0}")]
     Ledger(std::io::Error),
+    /// The data folder is another node's or another cluster's.
+    #[error("{0}")]
+    Identity(String),
     /// openraft stopped with a fatal error.
     #[error("raft: {0}")]
     Raft(String),

@@ -1,31 +1,35 @@
 //! Opening: ledger, then the journal's replay into the log's index, then bodies, then Raft, then ready.
 
 use super::checkpoint::{AppliedState, Checkpoint, Checkpoints};
+use super::cluster::Cluster;
+use super::history::History;
+use super::identity::Identity;
 use super::index::{Index, TAIL_BYTES_MAX};
 use super::keeper::Keeper;
 use super::machine::{Machine, Seen};
-use super::network::NoPeers;
+use super::network::Network;
+use super::peers::{Local, Peers};
 use super::record::{self, KIND_COMMITTED, KIND_ENTRY, KIND_HELD, KIND_PURGED, KIND_TRUNCATE, KIND_VOTE};
 use super::snapshot::{self, Snapshots};
 use super::space::Space;
 use super::store::{LogStore, Store};
 use super::tables::{self, Meta};
-use super::types::Entry;
-use super::{Apply, LogConfig, OpenError, Opened, Shared};
+use super::types::{Entry, Member};
+use super::{Apply, LogConfig, OpenError, Opened, Peering, Shared};
+use super::{alone, quarantine};
 use crate::audit;
 use crate::base::Clock;
 use crate::bodies::{self, Bodies};
 use crate::journal::{Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Stream};
 use crate::ledger::{self, Ledger};
 use bytes::Bytes;
-use openraft::{BasicNode, Raft, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-/// A node with peers that cannot commit what it found within this has no quorum.
-const RECOVERY_MS_MAX: u64 = 60_000;
 const ELECTION_MS: (u64, u64) = (300, 600);
 const HEARTBEAT_MS: u64 = 100;
 
@@ -178,6 +182,7 @@ pub(super) async fn open_parts(
     let applied = AppliedState {
         last: snapshot::position(&opened),
         membership: replayed.meta.membership.clone(),
+        history: replayed.meta.history,
     };
     let mut each = |stream, key, position, payload| replayed.record(stream, key, position, payload);
     let journal = Journal::open(journal, opened.watermarks, &mut each).await?;
@@ -210,6 +215,7 @@ pub(super) async fn open_parts(
     let installed = snapshots.install_again().await.map_err(OpenError::Ledger)?;
     let opened = installed.unwrap_or(opened);
     let seen = Arc::new(Seen::default());
+    *seen.history.lock() = History::from_hash(checkpoints.applied.lock().history);
     seen.time_ms.store(opened.at.ms(), Ordering::Release);
     seen.applied_end
         .store(opened.applied.map_or(0, |(_, _, index)| index + 1), Ordering::Release);
@@ -235,11 +241,22 @@ pub(super) async fn open_parts(
     })
 }
 
+impl Parts {
+    /// The state is another one than was opened.
+    fn note_installed(&mut self, opened: &ledger::Opened) {
+        self.seen.time_ms.store(opened.at.ms(), Ordering::Release);
+        let end = opened.applied.map_or(0, |(_, _, index)| index + 1);
+        self.seen.applied_end.store(end, Ordering::Release);
+        *self.seen.history.lock() = History::from_hash(self.checkpoints.applied.lock().history);
+    }
+}
+
 fn checkpoint_of(opened: &ledger::Opened, meta: &Meta) -> Option<Checkpoint> {
     let last = snapshot::position(opened)?;
     let applied = AppliedState {
         last: Some(last),
         membership: meta.membership.clone(),
+        history: meta.history,
     };
     let log_segment = opened.watermarks.from[Stream::Log as usize].0;
     Some(Checkpoint { applied, log_segment })
@@ -276,72 +293,112 @@ pub(super) async fn open(
     journal: JournalConfig,
     ledger_map_bytes_max: u64,
     clock: Clock,
+    peering: Option<Peering>,
     apply: Apply,
 ) -> Result<Opened, OpenError> {
     let raft_error = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
     let reserve_bytes = journal.reserve_bytes;
-    let Parts {
-        store,
-        machine,
-        space,
-        checkpoints,
-        snapshots,
-        seen,
-        bodies,
-        audit,
-    } = open_parts(&config, journal, ledger_map_bytes_max, apply).await?;
-    let alone = checkpoints.applied.lock().membership.voter_ids().count() <= 1;
-    let raft_config = raft_config(alone).validate().map_err(|error| raft_error(&error))?;
+    let mut identity = Identity::open(&config.folder, config.node)?;
+    let mut parts = open_parts(&config, journal, ledger_map_bytes_max, apply).await?;
+    let store = parts.store.clone();
     tokio::task::spawn_local(store.clone().drive());
     tokio::task::spawn_local(store.clone().drive_committed());
+    let member = Member {
+        name: config.name.clone(),
+        site: config.site.clone(),
+        address: peering
+            .as_ref()
+            .map(|peering| peering.address.clone())
+            .unwrap_or_default(),
+        incarnation: identity.incarnation,
+    };
+    let membership = parts.checkpoints.applied.lock().membership.clone();
+    let is_member = membership.voter_ids().next().is_some();
+    let mut alone = membership.voter_ids().all(|voter| voter == config.node);
+    let founds = !is_member && peering.as_ref().is_none_or(|peering| peering.peers.is_empty());
+    if identity.cluster.is_none() && (founds || is_member) {
+        identity.enter(rand::random(), 1).map_err(OpenError::Ledger)?;
+    }
+    if let Some(epoch) = alone::marked(&config.folder).map_err(OpenError::Ledger)? {
+        let gone = alone::go(&store, &config.folder, &mut identity, member.clone(), epoch).await;
+        gone.map_err(OpenError::Ledger)?;
+        alone = true;
+    }
+    let joins = identity.cluster.is_none();
+    let peers = peering.as_ref().map(|peering| {
+        Rc::new(Peers::new(Rc::new(Local {
+            identity: Arc::new(Mutex::new(identity)),
+            member: member.clone(),
+            release: config.release,
+            tls: peering.tls.clone(),
+        })))
+    });
+    if let Some(peers) = peers.as_ref().filter(|_| quarantine::is_marked(&config.folder)) {
+        let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+        let healed = quarantine::heal(&config.folder, peers, &members, &parts.snapshots).await;
+        parts.note_installed(&healed.map_err(OpenError::Ledger)?);
+    }
+    let raft_config = raft_config(alone).validate().map_err(|error| raft_error(&error))?;
     let raft = Raft::new(
         config.node,
         Arc::new(raft_config),
-        NoPeers,
+        Network(peers.clone()),
         LogStore(store.clone()),
-        machine,
+        parts.machine,
     )
     .await;
     let raft = raft.map_err(|error| raft_error(&error))?;
-    if !raft.is_initialized().await.map_err(|error| raft_error(&error))? {
+    if founds && !raft.is_initialized().await.map_err(|error| raft_error(&error))? {
         if store.journal.stats().free_bytes < reserve_bytes {
             return Err(OpenError::Raft(
                 "the disk is full up to its reserve; free some space to make a new node".to_owned(),
             ));
         }
-        let members = BTreeMap::from([(config.node, BasicNode::new(""))]);
+        let members = BTreeMap::from([(config.node, member)]);
         raft.initialize(members).await.map_err(|error| raft_error(&error))?;
     }
-    // The only voter always gets there, however long the tail; others may be cut off.
-    let limit = (!alone).then_some(Duration::from_millis(RECOVERY_MS_MAX));
-    let recovered = raft.wait_for_recovery(limit).await;
-    recovered.map_err(|error| raft_error(&error))?;
-    let ledger = store.ledger.clone();
-    let journal = store.journal.clone();
-    let shared = Arc::new(Shared::new(&config, clock, store.clone(), seen));
-    let checkpointed = checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
+    if alone && !joins {
+        // The only voter always gets there, however long the tail. One of several serves reads from what it has.
+        let recovered = raft.wait_for_recovery(None).await;
+        recovered.map_err(|error| raft_error(&error))?;
+    }
+    let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, store.clone(), parts.seen));
+    let checkpointed = parts.checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
     shared
         .checkpointed
         .store(checkpointed.map_or(0, |id| id.index), Ordering::Release);
-    let shared_by_all = shared.clone();
+    let cluster = peers.map(|peers| {
+        Rc::new(Cluster {
+            raft: raft.clone(),
+            shared: shared.clone(),
+            peers,
+            store: store.clone(),
+            snapshots: parts.snapshots.clone(),
+            bodies: parts.bodies.clone(),
+        })
+    });
+    if let (Some(cluster), Some(peering)) = (&cluster, peering) {
+        cluster.start(peering).map_err(|error| raft_error(&error))?;
+    }
+    let (ledger, journal, bodies) = (store.ledger.clone(), store.journal.clone(), parts.bodies.clone());
     let keeper = Keeper {
         config,
         reserve_bytes,
         raft,
         store,
-        space,
-        checkpoints,
-        snapshots,
-        bodies: bodies.clone(),
-        shared: shared_by_all,
+        space: parts.space,
+        checkpoints: parts.checkpoints,
+        snapshots: parts.snapshots,
+        bodies: parts.bodies,
+        shared: shared.clone(),
     };
-    super::serve::start(keeper);
+    super::serve::start(keeper, cluster);
     let log = super::Log { shared };
     Ok(Opened {
         log,
         ledger,
         journal,
         bodies,
-        audit,
+        audit: parts.audit,
     })
 }

@@ -26,22 +26,54 @@ pub struct Proposal {
     /// When the log's thread took it; for the deep ping.
     pub taken: Option<oneshot::Sender<Instant>>,
     /// Released when the outcome is known.
-    pub permit: Permit,
+    pub _permit: Permit,
+    /// When it was admitted.
+    pub since: Instant,
 }
 
-/// A read that waits for the state to include everything acknowledged.
-pub type Reader = oneshot::Sender<Result<(), ProposeError>>;
+/// A read that waits for the index up to which the state must include everything.
+pub type Reader = oneshot::Sender<Result<u64, ProposeError>>;
 
-#[derive(Default)]
-struct Waiting {
-    proposals: Vec<Proposal>,
-    readers: Vec<Reader>,
+/// Something that waits to be taken whole.
+struct Waiting<T> {
+    all: Mutex<Vec<T>>,
+    wake: Notify,
+}
+
+impl<T> Waiting<T> {
+    fn new() -> Waiting<T> {
+        Waiting {
+            all: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    fn push(&self, one: T) {
+        let mut all = self.all.lock();
+        let first = all.is_empty();
+        all.push(one);
+        drop(all);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until there is something and takes all of it.
+    async fn take(&self) -> Vec<T> {
+        loop {
+            let all = std::mem::take(&mut *self.all.lock());
+            if !all.is_empty() {
+                return all;
+            }
+            self.wake.notified().await;
+        }
+    }
 }
 
 /// The queue; one for the node.
 pub struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Notify,
+    proposals: Waiting<Proposal>,
+    readers: Waiting<Reader>,
     counts: Arc<Counts>,
     bytes_max: usize,
 }
@@ -73,8 +105,8 @@ impl Queue {
     /// An empty queue that takes at most about `bytes_max`.
     pub fn new(bytes_max: usize) -> Queue {
         Queue {
-            waiting: Mutex::default(),
-            wake: Notify::new(),
+            proposals: Waiting::new(),
+            readers: Waiting::new(),
             counts: Arc::default(),
             bytes_max,
         }
@@ -95,35 +127,22 @@ impl Queue {
 
     /// Adds a command.
     pub fn push(&self, proposal: Proposal) {
-        let mut waiting = self.waiting.lock();
-        let first = waiting.proposals.is_empty() && waiting.readers.is_empty();
-        waiting.proposals.push(proposal);
-        drop(waiting);
-        if first {
-            self.wake.notify_one();
-        }
+        self.proposals.push(proposal);
     }
 
     /// Adds a read.
     pub fn push_reader(&self, reader: Reader) {
-        let mut waiting = self.waiting.lock();
-        let first = waiting.proposals.is_empty() && waiting.readers.is_empty();
-        waiting.readers.push(reader);
-        drop(waiting);
-        if first {
-            self.wake.notify_one();
-        }
+        self.readers.push(reader);
     }
 
-    /// Waits until there is something and takes all of it.
-    pub async fn take(&self) -> (Vec<Proposal>, Vec<Reader>) {
-        loop {
-            let Waiting { proposals, readers } = std::mem::take(&mut *self.waiting.lock());
-            if !proposals.is_empty() || !readers.is_empty() {
-                return (proposals, readers);
-            }
-            self.wake.notified().await;
-        }
+    /// Waits until there are commands and takes all of them.
+    pub async fn take(&self) -> Vec<Proposal> {
+        self.proposals.take().await
+    }
+
+    /// Waits until there are reads and takes all of them.
+    pub async fn take_readers(&self) -> Vec<Reader> {
+        self.readers.take().await
     }
 
     /// Commands whose outcome is not known yet.

@@ -2,10 +2,9 @@
 //!
 //! Owns the encoding. Knows nothing of where records are. Decoding never panics: what does not fit is a sentence.
 
-use super::types::{Command, Entry, Leader, LogId, Membership, Payload, Vote};
+use super::types::{Command, Entry, Leader, LogId, Member, Membership, Payload, Vote};
 use crate::journal::{Record, RecordKey};
 use bytes::{BufMut, Bytes, BytesMut};
-use openraft::BasicNode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,11 +29,15 @@ const TYPE_BLANK: u8 = 0;
 const TYPE_COMMAND: u8 = 1;
 const TYPE_MEMBERSHIP: u8 = 2;
 
-/// Membership as stored: voters (two sets while it changes), then address by node, learners included.
+/// First byte of a membership that says more of a member than its address. Smaller ones count the sets of voters of the
+/// form before, which began with that.
+const MEMBERS_VERSION: u8 = 0x10;
+
+/// Membership as stored: voters (two sets while it changes), then the members by number, learners included.
 #[derive(Serialize, Deserialize)]
-struct StoredMembers {
+struct StoredMembers<M> {
     configs: Vec<BTreeSet<u64>>,
-    nodes: BTreeMap<u64, String>,
+    nodes: BTreeMap<u64, M>,
 }
 
 /// What a leader's part of a key is: term in the upper half, node in the lower.
@@ -108,24 +111,33 @@ pub fn decode_entry(key: &RecordKey, payload: &Bytes) -> Result<Entry, &'static 
 /// Membership as bytes; the same in entries and in the ledger's local table.
 pub fn encode_membership(membership: &Membership) -> Bytes {
     let configs = membership.get_joint_config().clone();
-    let nodes = membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect();
+    let nodes = membership.nodes().map(|(id, node)| (*id, node)).collect();
     let stored = StoredMembers { configs, nodes };
-    Bytes::from(postcard::to_allocvec(&stored).expect("sets and maps of numbers and text are serialisable"))
+    let bytes = postcard::to_extend(&stored, vec![MEMBERS_VERSION]);
+    Bytes::from(bytes.expect("sets and maps of numbers and text are serialisable"))
 }
 
-/// And back.
+/// And back, also the form of the first release, which knew addresses alone.
 pub fn decode_membership(bytes: &[u8]) -> Result<Membership, &'static str> {
-    let stored: StoredMembers = postcard::from_bytes(bytes).map_err(|_| "a membership that cannot be read")?;
+    let unreadable = |_| "a membership that cannot be read";
+    let stored: StoredMembers<Member> = match bytes.split_first() {
+        Some((&MEMBERS_VERSION, rest)) => postcard::from_bytes(rest).map_err(unreadable)?,
+        Some(_) | None => {
+            let StoredMembers { configs, nodes } =
+                postcard::from_bytes::<StoredMembers<String>>(bytes).map_err(unreadable)?;
+            let known = |address| Member {
+                address,
+                ..Member::default()
+            };
+            let nodes = nodes.into_iter().map(|(id, address)| (id, known(address))).collect();
+            StoredMembers { configs, nodes }
+        }
+    };
     if stored.configs.is_empty() {
         // What a node knows before it belongs to a cluster.
         return Ok(Membership::default());
     }
-    let nodes: BTreeMap<u64, BasicNode> = stored
-        .nodes
-        .into_iter()
-        .map(|(id, addr)| (id, BasicNode { addr }))
-        .collect();
-    Membership::new(stored.configs, nodes).map_err(|_| "a membership that breaks its own rules")
+    Membership::new(stored.configs, stored.nodes).map_err(|_| "a membership that breaks its own rules")
 }
 
 /// A vote: version, committed, term, node.
@@ -196,8 +208,17 @@ mod tests {
         records.remove(0)
     }
 
+    fn member(address: &str) -> Member {
+        Member {
+            name: "n".to_owned(),
+            site: "s".to_owned(),
+            address: address.to_owned(),
+            incarnation: 300,
+        }
+    }
+
     fn two_members() -> Membership {
-        let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))]);
+        let nodes = BTreeMap::from([(1, member("a:1")), (2, member("b:2"))]);
         Membership::new(vec![BTreeSet::from([1])], nodes).expect("one voter, one learner")
     }
 

@@ -1,93 +1,196 @@
-//! The log's tasks while it serves: proposals into Raft, reads through ReadIndex, leadership, the end.
+//! The log's tasks while it serves: commands into Raft or on to the leader, reads through ReadIndex, leadership, the end.
 
+use super::cluster::Cluster;
 use super::keeper::Keeper;
 use super::machine::Machine;
-use super::queue::{Proposal, Reader};
-use super::types::{Command, Reply, TypeConfig};
-use super::{Applied, At, ProposeError, Shared};
+use super::peers::frame::{self, Purpose, kind};
+use super::peers::{NotTaken, PeerError, Refusal};
+use super::queue::Proposal;
+use super::types::{Command, Member, Reply, TypeConfig};
+use super::{Applied, At, PATIENCE, ProposeError, Shared};
 use crate::base::Timestamp;
+use bytes::Bytes;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::{Raft, ReadPolicy, ServerState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// How often what waits for a leader looks again.
+const AGAIN: Duration = Duration::from_millis(10);
+/// How often a leader looks when a majority last answered it.
+const CONTACT_EVERY: Duration = Duration::from_millis(100);
+/// A round of reads takes no longer; the next one may find another leader.
+const ROUND_MAX: Duration = Duration::from_millis(1_000);
+/// Rounds of reads under way at once: the second gathers while the first is out.
+const ROUNDS: usize = 2;
+
 /// Starts the tasks on the current thread; returns when leadership is known to the handles.
-pub fn start(keeper: Keeper) {
+pub fn start(keeper: Keeper, cluster: Option<Rc<Cluster>>) {
     let (raft, shared) = (keeper.raft.clone(), keeper.shared.clone());
     note_leadership(&raft, &shared);
     tokio::task::spawn_local(watch_leadership(raft.clone(), shared.clone()));
-    let proposing = tokio::task::spawn_local(propose(raft.clone(), shared.clone()));
-    tokio::task::spawn_local(close_when_asked(&keeper, proposing));
+    tokio::task::spawn_local(watch_contact(raft.clone(), shared.clone()));
+    let proposing = Proposing {
+        raft: raft.clone(),
+        shared: shared.clone(),
+        cluster: cluster.clone(),
+    };
+    let proposing = tokio::task::spawn_local(Rc::new(proposing).run());
+    for _ in 0..ROUNDS {
+        tokio::task::spawn_local(read(raft.clone(), shared.clone(), cluster.clone()));
+    }
+    tokio::task::spawn_local(close_when_asked(&keeper, cluster, proposing));
     tokio::task::spawn_local(keeper.run());
 }
 
 /// What the handles may decide without asking the log's thread.
-fn note_leadership(raft: &Raft<TypeConfig, Machine>, shared: &Shared) {
-    use openraft::async_runtime::WatchReceiver;
+pub fn note_leadership(raft: &Raft<TypeConfig, Machine>, shared: &Shared) {
     let metrics = raft.server_metrics();
     let now = metrics.borrow_watched();
     let leader = now.state == ServerState::Leader;
     let voters = now.membership_config.membership().voter_ids().count();
     shared.leader.store(leader, Ordering::Release);
+    shared
+        .leader_id
+        .store(now.current_leader.unwrap_or(0), Ordering::Release);
     shared.alone.store(leader && voters == 1, Ordering::Release);
     shared.term.store(now.vote.leader_id.term, Ordering::Release);
 }
 
 async fn watch_leadership(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>) {
-    use openraft::async_runtime::WatchReceiver;
     let mut metrics = raft.server_metrics();
     while metrics.changed().await.is_ok() {
         note_leadership(&raft, &shared);
     }
     shared.alone.store(false, Ordering::Release);
     shared.leader.store(false, Ordering::Release);
+    shared.leader_id.store(0, Ordering::Release);
     if !shared.closing.load(Ordering::Acquire) {
         super::end("raft stopped after a storage error");
     }
 }
 
-/// Takes what waits, once per tick, and hands it to Raft, which appends it as one batch.
-async fn propose(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>) {
+/// A leader is in contact while a majority answers it.
+async fn watch_contact(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>) {
+    let metrics = raft.data_metrics();
     loop {
-        let (proposals, readers) = shared.queue.take().await;
-        if !readers.is_empty() {
-            tokio::task::spawn_local(read(raft.clone(), readers));
+        tokio::time::sleep(CONTACT_EVERY).await;
+        if shared.leader.load(Ordering::Acquire)
+            && let Some(acked) = metrics.borrow_watched().last_quorum_acked
+        {
+            shared.note_contact_at(Instant::now() - acked.elapsed());
         }
-        if proposals.is_empty() {
-            continue;
+    }
+}
+
+/// The way of commands.
+struct Proposing {
+    raft: Raft<TypeConfig, Machine>,
+    shared: Arc<Shared>,
+    cluster: Option<Rc<Cluster>>,
+}
+
+impl Proposing {
+    /// Takes what waits, once per tick, and hands it to Raft, which appends it as one batch, or to the leader.
+    async fn run(self: Rc<Proposing>) {
+        let mut held: Vec<Proposal> = Vec::new();
+        loop {
+            if held.is_empty() {
+                held = self.shared.queue.take().await;
+            } else if let Ok(more) = tokio::time::timeout(AGAIN, self.shared.queue.take()).await {
+                held.extend(more);
+            }
+            if self.shared.leader.load(Ordering::Acquire) {
+                self.write(std::mem::take(&mut held)).await;
+            } else if let Some((id, member)) = self.cluster.as_ref().and_then(|cluster| cluster.leader()) {
+                for proposal in std::mem::take(&mut held) {
+                    tokio::task::spawn_local(self.clone().forward(id, member.clone(), proposal));
+                }
+            } else {
+                let (late, waiting) = held.into_iter().partition(|one| one.since.elapsed() > PATIENCE);
+                held = waiting;
+                refuse(late, ProposeError::NoLeader);
+            }
         }
+    }
+
+    async fn write(&self, proposals: Vec<Proposal>) {
+        let shared = &self.shared;
         if !shared.guard.lock().in_order() {
             refuse(proposals, ProposeError::ClockJumped);
-            continue;
+            return;
         }
         let stamp_ms = shared.clock.now().ms();
-        for proposal in proposals {
-            let Proposal {
-                command,
-                answered,
-                taken,
-                permit,
-            } = proposal;
-            if let Some(taken) = taken {
+        for mut proposal in proposals {
+            if let Some(taken) = proposal.taken.take() {
                 // Who pings may have given up.
                 let _gone = taken.send(Instant::now());
             }
-            let reply = Reply(Box::new(move |result: ClientWriteResult<TypeConfig>| {
-                let _gone = answered.send(outcome(result));
-                drop(permit);
-            }));
             let command = Command {
                 stamp_ms,
-                bytes: command,
+                bytes: proposal.command.clone(),
             };
-            if raft.client_write_ff(command, Some(reply)).await.is_err() && !shared.closing.load(Ordering::Acquire) {
+            let again = shared.clone();
+            let reply = Reply(Box::new(move |result: ClientWriteResult<TypeConfig>| {
+                match outcome(result) {
+                    // Not appended: somebody else leads by now.
+                    Err(ProposeError::NoLeader) if again.clustered => again.queue.push(proposal),
+                    outcome => {
+                        let _gone = proposal.answered.send(outcome);
+                    }
+                }
+            }));
+            if self.raft.client_write_ff(command, Some(reply)).await.is_err() && !shared.closing.load(Ordering::Acquire)
+            {
                 super::end("raft stopped after a storage error");
             }
         }
+    }
+
+    /// Asks the leader. What was surely not taken waits for the next one; what may have been is answered as unknown.
+    async fn forward(self: Rc<Proposing>, id: u64, member: Member, proposal: Proposal) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let limit = Duration::from_millis(self.shared.propose_timeout_ms);
+        let command = proposal.command.clone();
+        let asked = cluster
+            .peers
+            .call(id, &member, Purpose::Calls, kind::PROPOSE, command, limit);
+        let answer = match asked.await {
+            Ok(applied) => self.applied_there(applied).await,
+            Err(PeerError::Refused(Refusal::NotLeader { .. }) | PeerError::Unreachable(_)) => {
+                if proposal.since.elapsed() < PATIENCE {
+                    tokio::time::sleep(AGAIN).await;
+                    self.shared.queue.push(proposal);
+                    return;
+                }
+                Err(ProposeError::NoLeader)
+            }
+            Err(PeerError::Refused(Refusal::NotTaken(why))) => Err(match why {
+                NotTaken::Overloaded => ProposeError::Overloaded,
+                NotTaken::DiskFull => ProposeError::DiskFull,
+                NotTaken::ClockJumped => ProposeError::ClockJumped,
+                NotTaken::Closing => ProposeError::Closing,
+            }),
+            Err(_) => Err(ProposeError::Unknown),
+        };
+        let _gone = proposal.answered.send(answer);
+    }
+
+    /// The leader applied it; the client is told once this node has too, because it asks here next.
+    async fn applied_there(&self, answer: Bytes) -> Result<Applied, ProposeError> {
+        let (index, time_ms, outcome) = frame::decode_applied(answer).map_err(|_| ProposeError::Unknown)?;
+        self.shared.seen.wait_applied(index, PATIENCE).await;
+        let time = Timestamp::from_ms(time_ms);
+        let at = At { index, time };
+        Ok(Applied { at, outcome })
     }
 }
 
@@ -119,23 +222,60 @@ fn outcome(result: ClientWriteResult<TypeConfig>) -> Result<Applied, ProposeErro
     }
 }
 
-/// One round for all reads that waited together.
-async fn read(raft: Raft<TypeConfig, Machine>, readers: Vec<Reader>) {
-    let confirmed = raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-    let answer = confirmed.map(|_| ()).map_err(|_| ProposeError::NoLeader);
-    for reader in readers {
-        let _gone = reader.send(answer);
+/// One round after the other for all reads that waited together.
+async fn read(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>, cluster: Option<Rc<Cluster>>) {
+    loop {
+        let readers = shared.queue.take_readers().await;
+        let began = Instant::now();
+        let answer = loop {
+            let confirmed = tokio::time::timeout(ROUND_MAX, round(&raft, &shared, cluster.as_deref())).await;
+            match confirmed {
+                Ok(Some(index)) => break Ok(index),
+                Ok(None) | Err(_) if began.elapsed() < PATIENCE && !shared.is_cut_off() => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Ok(None) | Err(_) => break Err(ProposeError::NoLeader),
+            }
+        };
+        for reader in readers {
+            let _gone = reader.send(answer);
+        }
     }
 }
 
+/// The index up to which everything acknowledged so far lies, confirmed by a majority.
+async fn round(raft: &Raft<TypeConfig, Machine>, shared: &Shared, cluster: Option<&Cluster>) -> Option<u64> {
+    if shared.leader.load(Ordering::Acquire) {
+        let confirmed = raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+        return Some(confirmed.0.index());
+    }
+    let cluster = cluster?;
+    let (id, member) = cluster.leader()?;
+    let asked = cluster
+        .peers
+        .call(id, &member, Purpose::Calls, kind::READ_INDEX, Bytes::new(), ROUND_MAX);
+    frame::decode(&asked.await.ok()?).ok()
+}
+
 /// Finishes what was taken, checkpoints, closes the journal.
-fn close_when_asked(keeper: &Keeper, proposing: JoinHandle<()>) -> impl Future<Output = ()> + 'static {
+fn close_when_asked(
+    keeper: &Keeper,
+    cluster: Option<Rc<Cluster>>,
+    proposing: JoinHandle<()>,
+) -> impl Future<Output = ()> + 'static {
     let (raft, shared) = (keeper.raft.clone(), keeper.shared.clone());
     let (store, checkpoints) = (keeper.store.clone(), keeper.checkpoints.clone());
     // What a full disk does not let finish stays unknown to its proposer.
     let limit = Duration::from_millis(shared.propose_timeout_ms);
     async move {
         shared.close.notified().await;
+        if let Some(cluster) = cluster
+            && shared.leader.load(Ordering::Acquire)
+            && !shared.alone.load(Ordering::Acquire)
+            && let Err(why) = cluster.hand_over().await
+        {
+            tracing::warn!(why, "stopping as leader: the others elect a new one");
+        }
         if tokio::time::timeout(limit, shared.queue.idle()).await.is_err() {
             tracing::warn!(
                 left = shared.queue.commands(),
@@ -162,12 +302,11 @@ fn close_when_asked(keeper: &Keeper, proposing: JoinHandle<()>) -> impl Future<O
     }
 }
 
-/// Asks the log's thread to confirm that this node leads.
-pub async fn linearizable(shared: &Shared) -> Result<(), ProposeError> {
+/// Asks the log's thread up to where everything acknowledged so far lies.
+pub async fn read_index(shared: &Shared) -> Result<u64, ProposeError> {
     let (reader, confirmed) = oneshot::channel();
     shared.queue.push_reader(reader);
-    let limit = Duration::from_millis(shared.propose_timeout_ms);
-    match tokio::time::timeout(limit, confirmed).await {
+    match tokio::time::timeout(PATIENCE + ROUND_MAX, confirmed).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) | Err(_) => Err(ProposeError::NoLeader),
     }

@@ -33,12 +33,21 @@ use std::io::{self, BufReader, BufWriter, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const FORMAT: u32 = 1;
 const LEDGER: &str = "ledger.mdb";
 const ENTRIES: &str = "entries";
 const UPLOADS: &str = "uploads";
-const MANIFEST: &str = "manifest.json";
+/// What says what the files hold; written last.
+pub const MANIFEST: &str = "manifest.json";
+/// The files that it names.
+pub const FILES: [&str; 3] = [LEDGER, ENTRIES, UPLOADS];
+const INCOMING: &str = "incoming";
+/// The manifest of a transfer under way.
+const INCOMING_MANIFEST: &str = "manifest.wanted";
+/// Files made for one peer serve others that ask within this.
+const SHARED_MAX: Duration = Duration::from_secs(60);
 const INSTALLING: &str = "installing";
 const SCRATCH: &str = "scratch";
 /// Held entries written to the journal at a time.
@@ -83,6 +92,8 @@ struct Manifest {
     applied: Option<(u64, u64, u64)>,
     /// As in the local table, in hexadecimal.
     membership: String,
+    /// Hash of all that was applied, in hexadecimal.
+    history: String,
     held_entries: u64,
     files: Vec<FileInfo>,
 }
@@ -113,9 +124,15 @@ impl Manifest {
         })
     }
 
+    fn history(&self) -> io::Result<[u8; 32]> {
+        let mut history = [0; 32];
+        hex::decode_to_slice(&self.history, &mut history).map_err(|_| invalid("a history that cannot be read"))?;
+        Ok(history)
+    }
+
     /// Every file is there whole and none is missing.
     fn verify(&self, folder: &Path) -> io::Result<()> {
-        for name in [LEDGER, ENTRIES, UPLOADS] {
+        for name in FILES {
             let Some(file) = self.files.iter().find(|file| file.name == name) else {
                 return Err(invalid(format!("the snapshot's manifest lacks {name}")));
             };
@@ -126,6 +143,42 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// What a snapshot's files cover.
+pub fn meta_of(folder: &Path) -> io::Result<SnapshotMeta> {
+    Manifest::read(folder)?.meta()
+}
+
+/// Which snapshot a manifest is of, and its files with their lengths.
+pub struct Parts {
+    /// Index of its last entry.
+    pub index: u64,
+    /// Name and bytes of each file.
+    pub files: Vec<(String, u64)>,
+}
+
+/// Reads them from a manifest.
+pub fn parts_of(manifest: &[u8]) -> io::Result<Parts> {
+    let manifest: Manifest = serde_json::from_slice(manifest).map_err(io::Error::from)?;
+    let files = manifest.files.into_iter().map(|file| (file.name, file.bytes)).collect();
+    let index = manifest.applied.map_or(0, |(_, _, index)| index);
+    Ok(Parts { index, files })
+}
+
+/// Makes a fetched folder a snapshot: every digest is compared, then the manifest is written. A file that does not fit is
+/// removed, so that the next transfer brings it again.
+pub fn finish_incoming(folder: &Path, manifest: &[u8]) -> io::Result<()> {
+    let parsed: Manifest = serde_json::from_slice(manifest).map_err(io::Error::from)?;
+    for file in &parsed.files {
+        File::open(folder.join(&file.name))?.sync_all()?;
+        let found = file_info(folder, &file.name)?;
+        if (found.bytes, &found.blake3) != (file.bytes, &file.blake3) {
+            fs::remove_file(folder.join(&file.name))?;
+            return Err(invalid(format!("{} of the snapshot came damaged", file.name)));
+        }
+    }
+    write_synced(folder, MANIFEST, manifest)
 }
 
 fn file_info(folder: &Path, name: &str) -> io::Result<FileInfo> {
@@ -169,6 +222,10 @@ pub struct Snapshots {
     bodies: Bodies,
     /// Held while files are made: the space reclaim removes nothing meanwhile.
     pub pinned: tokio::sync::Mutex<()>,
+    /// Held while a snapshot is fetched: one at a time.
+    pub fetching: tokio::sync::Mutex<()>,
+    /// The last export for peers: when it was asked for last, and the first index that its reader needs from the log.
+    shared: tokio::sync::Mutex<Option<(Instant, u64, PathBuf)>>,
 }
 
 impl Snapshots {
@@ -192,7 +249,6 @@ impl Snapshots {
                 fs::remove_dir_all(path)?;
             }
         }
-        let pinned = tokio::sync::Mutex::new(());
         Ok(Snapshots {
             folder,
             ledger_map_bytes_max,
@@ -200,8 +256,45 @@ impl Snapshots {
             space,
             checkpoints,
             bodies,
-            pinned,
+            pinned: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            shared: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The folder of files for peers: what was made a moment ago, while the log goes on from there, or fresh ones.
+    pub async fn export_shared(&self) -> io::Result<PathBuf> {
+        let mut shared = self.shared.lock().await;
+        if let Some((asked, next, folder)) = shared.as_mut()
+            && asked.elapsed() < SHARED_MAX
+            && self.store.bounds().1 <= *next
+            && folder.join(MANIFEST).exists()
+        {
+            *asked = Instant::now();
+            return Ok(folder.clone());
+        }
+        let (meta, folder) = self.export().await?;
+        let next = meta.last_log_id.map_or(0, |id| id.index + 1);
+        *shared = Some((Instant::now(), next, folder.clone()));
+        Ok(folder)
+    }
+
+    /// Where the files of the snapshot at `index` are, if they are.
+    pub fn folder_of(&self, index: u64) -> PathBuf {
+        self.folder.join(format!("snapshot-{index:020}"))
+    }
+
+    /// The folder to fetch a peer's snapshot into; what an earlier transfer of the same one left is kept.
+    pub fn begin_incoming(&self, manifest: &[u8]) -> io::Result<PathBuf> {
+        let folder = self.folder.join(INCOMING);
+        let wanted = folder.join(INCOMING_MANIFEST);
+        if fs::read(&wanted).is_ok_and(|before| before == manifest) {
+            return Ok(folder);
+        }
+        remove_if_there(&folder)?;
+        fs::create_dir_all(&folder)?;
+        write_synced(&folder, INCOMING_MANIFEST, manifest)?;
+        Ok(folder)
     }
 
     /// The last checkpoint as a snapshot.
@@ -223,7 +316,7 @@ impl Snapshots {
         let export = move || export_blocking(&store, map_bytes_max, &work);
         let manifest = tokio::task::spawn_blocking(export).await.map_err(io::Error::other)??;
         let index = manifest.applied.map_or(0, |(_, _, index)| index);
-        let folder = self.folder.join(format!("snapshot-{index:020}"));
+        let folder = self.folder_of(index);
         remove_if_there(&folder)?;
         fs::rename(&scratch, &folder)?;
         sync_folder(&self.folder)?;
@@ -234,7 +327,10 @@ impl Snapshots {
     fn remove_others(&self, keep: &Path) -> io::Result<()> {
         for found in fs::read_dir(&self.folder)? {
             let path = found?.path();
-            if path.is_dir() && path != keep {
+            let snapshot = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"));
+            if snapshot && path != keep {
                 fs::remove_dir_all(path)?;
             }
         }
@@ -284,10 +380,12 @@ impl Snapshots {
         let applied = AppliedState {
             last: covers.last_log_id,
             membership: covers.last_membership.clone(),
+            history: Manifest::read(folder)?.history()?,
         };
         *self.checkpoints.applied.lock() = applied;
         self.checkpoints.run_locked(&running).await?;
         fs::remove_file(self.folder.join(INSTALLING))?;
+        remove_if_there(&self.folder.join(INCOMING))?;
         sync_folder(&self.folder)?;
         Ok(opened)
     }
@@ -403,6 +501,7 @@ fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Res
         format: FORMAT,
         applied,
         membership,
+        history: hex::encode(meta.history),
         held_entries,
         files,
     };

@@ -424,6 +424,11 @@ impl Store {
         (index.purged(), index.first(), index.last())
     }
 
+    /// The last vote that is durable here.
+    pub fn vote(&self) -> Option<Vote> {
+        self.positions.lock().vote
+    }
+
     /// The last committed position that openraft saved here.
     pub fn committed(&self) -> Option<LogId> {
         self.positions.lock().committed
@@ -453,8 +458,8 @@ impl Store {
             .copied()
     }
 
-    /// An entry of the log or a held one, from memory or the journal.
-    pub async fn entry(&self, index: u64) -> Result<Option<Entry>, ReadError> {
+    /// An entry of the log or a held one, from memory or this node's journal.
+    pub async fn entry_here(&self, index: u64) -> Result<Option<Entry>, ReadError> {
         let mut gone_at = None;
         loop {
             let found = self.index.read().find(index);

@@ -28,6 +28,7 @@ const META_VOTE: &[u8] = b"vote";
 const META_COMMITTED: &[u8] = b"committed";
 const META_PURGED: &[u8] = b"purged";
 const META_MEMBERSHIP: &[u8] = b"membership";
+const META_HISTORY: &[u8] = b"history";
 
 const ROW_BYTES: usize = 29;
 const ROW_VERSION: u8 = 1;
@@ -104,6 +105,8 @@ pub struct Meta {
     pub purged: Option<LogId>,
     /// The last applied membership.
     pub membership: StoredMembership,
+    /// Hash of all that was applied.
+    pub history: [u8; 32],
 }
 
 /// Reads the single values.
@@ -122,7 +125,16 @@ pub fn meta(ledger: &Ledger) -> Result<Meta, &'static str> {
         committed: position(META_COMMITTED)?,
         purged: position(META_PURGED)?,
         membership,
+        history: match ledger.get(META, META_HISTORY) {
+            Some(bytes) => bytes[..].try_into().map_err(|_| "a history that cannot be read")?,
+            None => [0; 32],
+        },
     })
+}
+
+/// Keeps the hash of all that was applied.
+pub fn put_history(ledger: &Ledger, history: &[u8; 32]) {
+    ledger.put_local(META, META_HISTORY, Some(history));
 }
 
 /// Keeps the vote.

@@ -2,9 +2,28 @@
 
 use bytes::Bytes;
 use openraft::raft::responder::Responder;
-use openraft::{BasicNode, EntryPayload, OptionalSend};
+use openraft::{EntryPayload, OptionalSend};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+
+/// A member as every other one knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name, which its certificate carries.
+    pub name: String,
+    /// Its data centre.
+    pub site: String,
+    /// Where its peers reach it, `HOST:PORT`; empty while it has none.
+    pub address: String,
+    /// Its data folder: made up when that was new. A number whose folder was lost must not come back with another.
+    pub incarnation: u128,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} at {}", self.name, self.site, self.address)
+    }
+}
 
 /// Term and node of a leader; two leaders of one term are told apart by the node.
 pub type Leader = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
@@ -13,15 +32,15 @@ pub type LogId = openraft::LogId<Leader>;
 /// A vote.
 pub type Vote = openraft::Vote<Leader>;
 /// What an entry carries.
-pub type Payload = EntryPayload<Command, u64, BasicNode>;
+pub type Payload = EntryPayload<Command, u64, Member>;
 /// An entry.
 pub type Entry = openraft::Entry<Leader, Payload>;
 /// Who belongs to the cluster.
-pub type Membership = openraft::Membership<u64, BasicNode>;
+pub type Membership = openraft::Membership<u64, Member>;
 /// The same with the entry that says so.
-pub type StoredMembership = openraft::StoredMembership<Leader, u64, BasicNode>;
+pub type StoredMembership = openraft::StoredMembership<Leader, u64, Member>;
 /// What a snapshot covers.
-pub type SnapshotMeta = openraft::SnapshotMeta<Leader, u64, BasicNode>;
+pub type SnapshotMeta = openraft::SnapshotMeta<Leader, u64, Member>;
 
 /// Makes a log id.
 pub fn log_id(term: u64, node: u64, index: u64) -> LogId {
@@ -114,7 +133,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type D = Command;
     type R = Answer;
     type NodeId = u64;
-    type Node = BasicNode;
+    type Node = Member;
     type Term = u64;
     type LeaderId = Leader;
     type Vote = Vote;

@@ -6,7 +6,7 @@ use crate::admin::{Admin, Channel};
 use crate::base::Clock;
 use crate::config::Config;
 use crate::http::{Door, Handler, Limits, Request, Shutdown, TlsShared, serve};
-use crate::log::{Log, Opened};
+use crate::log::{Log, Opened, Peering};
 use crate::ring::reactor;
 use crate::ring::socket::{Listener, RingFigures, figures};
 use std::io;
@@ -99,6 +99,7 @@ impl LogThread {
 pub(super) fn open_log(
     config: Arc<Config>,
     clock: Clock,
+    peering: Option<Peering>,
     turns: Arc<AtomicU64>,
 ) -> Result<(Opened, LogThread), NodeError> {
     let (tell, told) = mpsc::channel();
@@ -106,7 +107,7 @@ pub(super) fn open_log(
     let thread = Thread::spawn("log", move || {
         let runtime = reactor::runtime()?;
         runtime.block_on(async move {
-            match open(&config, clock).await {
+            match open(&config, clock, peering).await {
                 Ok(opened) => {
                     beat_with_journal(turns, opened.journal.clone());
                     let _ = tell.send(Ok(opened));

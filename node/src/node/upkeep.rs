@@ -9,7 +9,7 @@ use crate::auth::token::{KeyFiles, Keys, Tokens};
 use crate::config::Config;
 use crate::http::{TlsFiles, TlsMaterial, TlsShared};
 use crate::ledger::Ledger;
-use crate::log::{Log, ProposeError};
+use crate::log::{Log, PeerTls, ProposeError};
 use crate::metrics::Metrics;
 use crate::services::mesh::command::{Command, Outcome};
 use crate::services::mesh::state;
@@ -32,6 +32,7 @@ pub(super) struct Upkeep {
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
     pub tls: Arc<TlsShared>,
+    pub peer_tls: Option<Arc<PeerTls>>,
     pub tokens: Arc<Tokens>,
 }
 
@@ -71,6 +72,11 @@ impl Upkeep {
                 .watch(files, |own| reload_certificates(&own.config, &own.tls))
                 .await;
         });
+        let peers = own(&this);
+        tokio::task::spawn_local(async move {
+            let files = peer_paths(&peers.config);
+            peers.watch(files, |own| reload_peers(own.peer_tls.as_deref())).await;
+        });
         tokio::task::spawn_local(async move {
             let files = key_paths(&this.config);
             this.watch(files, |own| reload_keys(&own.config, &own.tokens)).await;
@@ -91,6 +97,11 @@ impl Upkeep {
 
     /// Expires and purges what is due, a bounded number of messages a command.
     async fn sweep(&self) -> Result<(), ProposeError> {
+        // The leader's clock is what a command is judged by: while it is not its peers', nothing expires by it.
+        let leads = self.log.status().leader;
+        if !leads || !self.log.clock_agrees() {
+            return Ok(());
+        }
         while state::sweep_due(&self.ledger, self.log.time()) {
             let command = Command::Sweep {
                 messages_max: SWEEP_MESSAGES,
@@ -118,6 +129,8 @@ impl Upkeep {
         match self.log.propose(apply::head_command(self.config.node.id, head)).await {
             Ok(_) => *entered = Some(head),
             Err(ProposeError::Closing) => {}
+            // Known from `status`, once and not every second.
+            Err(ProposeError::NoLeader) => {}
             Err(cause) => tracing::warn!(%cause, "the audit head could not be entered into the log"),
         }
     }
@@ -148,6 +161,12 @@ fn certificate_paths(config: &Config) -> Vec<PathBuf> {
     pair.chain(files.client_ca).chain(files.crls).collect()
 }
 
+fn peer_paths(config: &Config) -> Vec<PathBuf> {
+    let files =
+        |cluster: &crate::config::Cluster| [cluster.certificate.clone(), cluster.key.clone(), cluster.ca.clone()];
+    config.cluster.iter().flat_map(files).collect()
+}
+
 fn key_paths(config: &Config) -> Vec<PathBuf> {
     let files = key_files(config);
     let ours = files.signing_key.into_iter().chain(files.previous_signing_key);
@@ -161,9 +180,25 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
 }
 
 /// Reads certificates, revocation lists and the keys of access tokens again.
-pub(super) fn reload(config: &Config, tls: &TlsShared, tokens: &Tokens) {
+pub(super) fn reload(config: &Config, tls: &TlsShared, peers: Option<&PeerTls>, tokens: &Tokens) {
     reload_certificates(config, tls);
+    reload_peers(peers);
     reload_keys(config, tokens);
+}
+
+/// Reads certificate, key and authorities among peers again. What does not fit together changes nothing.
+fn reload_peers(tls: Option<&PeerTls>) -> bool {
+    match tls.map(PeerTls::reload) {
+        None => true,
+        Some(Ok(())) => {
+            tracing::info!("certificates among peers were read again");
+            true
+        }
+        Some(Err(cause)) => {
+            tracing::error!(%cause, "the new certificates among peers are not taken; the ones before stay in force");
+            false
+        }
+    }
 }
 
 /// Reads the keys of access tokens again. Keys that cannot be read change nothing.

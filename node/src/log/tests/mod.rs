@@ -53,6 +53,9 @@ pub(super) fn journal_config(folder: &Folder) -> JournalConfig {
 pub(super) fn config(folder: &Folder) -> LogConfig {
     LogConfig {
         node: 1,
+        name: "n1".to_owned(),
+        site: "a".to_owned(),
+        release: "test",
         folder: folder.path().to_path_buf(),
         checkpoint_bytes: 256 * 1024 * 1024,
         checkpoint_ms: 3_600_000,
@@ -107,6 +110,7 @@ pub(super) async fn open_with(config: &LogConfig, folder: &Folder) -> Opened {
         journal_config(folder),
         MAP_BYTES,
         Clock::default(),
+        None,
         apply(),
     )
     .await;

@@ -140,7 +140,7 @@ fn log_time_never_goes_back_also_over_a_restart() {
         tokio_uring::start(async {
             let clock = Clock::default();
             let journal = journal_config(&folder);
-            let opened = Log::open(config(&folder), journal, MAP_BYTES, clock.clone(), apply()).await;
+            let opened = Log::open(config(&folder), journal, MAP_BYTES, clock.clone(), None, apply()).await;
             let opened = opened.expect("the log opens");
             clock.advance_ms(ahead_ms);
             let applied = opened
@@ -304,7 +304,7 @@ fn writes_that_the_journal_refuses_wait_in_order_and_none_is_lost() {
         ..journal_config(&folder)
     };
     tokio_uring::start(async {
-        let opened = Log::open(config(&folder), small(), MAP_BYTES, Clock::default(), apply()).await;
+        let opened = Log::open(config(&folder), small(), MAP_BYTES, Clock::default(), None, apply()).await;
         let opened = opened.expect("the log opens");
         let body = vec![7; 3_000];
         let tasks: Vec<_> = (0..ALL)

@@ -188,7 +188,10 @@ fn a_snapshot_of_one_node_becomes_the_state_of_another() {
         );
         assert_eq!(their_digest.expect("whole"), our_digest.expect("whole"));
         for index in &held {
-            let (theirs, ours) = (theirs.store.entry(*index).await, ours.store.entry(*index).await);
+            let (theirs, ours) = (
+                theirs.store.entry_here(*index).await,
+                ours.store.entry_here(*index).await,
+            );
             let ours = ours.expect("readable").expect("held");
             assert_eq!(ours, theirs.expect("readable").expect("held"));
         }
@@ -306,7 +309,7 @@ fn a_truncation_is_durable_and_leaves_no_hole() {
         let parts = parts(&folder).await;
         assert_eq!(parts.store.bounds().2, Some(log_id(2, 1, 5)));
         for (index, term) in [(0, 1), (4, 1), (5, 2)] {
-            let found = parts.store.entry(index).await.expect("readable").expect("there");
+            let found = parts.store.entry_here(index).await.expect("readable").expect("there");
             assert_eq!(found, entry(term, index));
         }
         parts.store.journal.close().await;

@@ -275,7 +275,7 @@ impl Mesh {
         match self.log.linearizable().await {
             Ok(()) => Ok(None),
             Err(ProposeError::NoLeader) => {
-                let age_s = self.clock.now().since_ms(self.log.status().time) / 1000;
+                let age_s = self.log.state_age_ms().div_ceil(1000);
                 Ok(Some(HeaderValue::from(age_s)))
             }
             Err(other) => Err(other.into()),

@@ -248,7 +248,7 @@ impl Pds {
         match self.records.log.linearizable().await {
             Ok(()) => Ok(None),
             Err(ProposeError::NoLeader) => {
-                let age_s = self.clock.now().since_ms(self.records.log.status().time) / 1000;
+                let age_s = self.records.log.state_age_ms().div_ceil(1000);
                 Ok(Some(HeaderValue::from(age_s)))
             }
             Err(other) => Err(other.into()),

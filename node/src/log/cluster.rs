@@ -1,0 +1,647 @@
+//! Members: who they are, how they are, how one comes in and goes out; and the answers to peers.
+//!
+//! Owns the membership's rules at the place where they are asked for, and what this node tells its peers. Lives on the
+//! log's thread.
+
+use super::fetch;
+use super::machine::Machine;
+use super::peers::frame::{self, Purpose, kind};
+use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
+use super::quarantine::{self, Compared};
+use super::rules;
+use super::snapshot::Snapshots;
+use super::store::Store;
+use super::types::{Entry, Member, TypeConfig, Vote};
+use super::{Peering, ProposeError, Shared};
+use crate::base::{NodeId, UploadId};
+use crate::bodies::Bodies;
+use crate::ledger::{Ledger, Read, Table, Writer};
+use bytes::{BufMut, Bytes, BytesMut};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{StreamAppendResult, TransferLeaderRequest, VoteRequest};
+use openraft::{ChangeMembers, Raft};
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How often members ask each other how they are.
+const STATUS_EVERY: Duration = Duration::from_millis(1000);
+const STATUS_MAX: Duration = Duration::from_millis(800);
+/// How often the leader looks for learners that have caught up.
+const PROMOTE_EVERY: Duration = Duration::from_millis(300);
+/// A learner this close to the log's end has caught up.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// So long learners that have caught up wait for those that have not, because they become voters together.
+const BATCH_MAX: Duration = Duration::from_secs(30);
+/// How often a node that nobody has taken in asks again.
+const JOIN_EVERY: Duration = Duration::from_millis(500);
+const JOIN_MAX: Duration = Duration::from_secs(10);
+
+/// Every node that ever was a member, with its data folder's number: key 8 bytes big-endian, value 16 bytes
+/// big-endian. Part of the replicated state, because who leads must know who must never come back.
+const EVER: Table = Table::permanent(61);
+
+/// Notes the members of an applied membership.
+pub fn note_members(writer: &mut Writer<'_>, members: &BTreeMap<u64, Member>) {
+    for (id, member) in members {
+        writer.put(EVER, &id.to_be_bytes(), &member.incarnation.to_be_bytes());
+    }
+}
+
+/// The folder that a number belonged to, if it ever was a member's.
+fn ever(ledger: &Ledger, id: u64) -> Option<u128> {
+    let bytes = ledger.get(EVER, &id.to_be_bytes())?;
+    Some(u128::from_be_bytes(bytes[..].try_into().ok()?))
+}
+
+/// What a member says of itself when it is asked. Goes over the wire: fields are only ever added at the end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Last applied index.
+    pub applied: u64,
+    /// Last index of its log.
+    pub last: u64,
+    /// Term of that entry.
+    pub last_term: u64,
+    /// Its clock, ms since 1970.
+    pub clock_ms: u64,
+    /// Hash of its history at some positions it passed, newest last.
+    pub history: Vec<(u64, [u8; 32])>,
+    /// What it shows of itself, as JSON.
+    pub about: Vec<u8>,
+}
+
+/// One member as this node sees it.
+#[derive(Clone, Debug)]
+pub struct MemberView {
+    /// Number.
+    pub id: NodeId,
+    /// Name, site, address.
+    pub member: Member,
+    /// It votes.
+    pub voter: bool,
+    /// It leads, as far as this node knows.
+    pub leader: bool,
+    /// What it said when it was asked last; `None` when it did not answer.
+    pub status: Option<PeerStatus>,
+    /// Its clock less this node's, ms; half the time of the question is its error.
+    pub skew_ms: i64,
+}
+
+/// All members as this node sees them.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    /// The cluster; none while this node belongs to none.
+    pub cluster: Option<u128>,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Every other member, by number; this node is not among them.
+    pub others: Vec<MemberView>,
+    /// This node votes.
+    pub voter: bool,
+    /// This node is a member.
+    pub member: bool,
+}
+
+/// What a new member is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    cluster: u128,
+    epoch: u64,
+}
+
+/// What is asked of the log's thread about the membership.
+pub enum Ask {
+    /// Takes a member out.
+    Leave(NodeId),
+    /// Hands leadership to somebody else, if this node has it.
+    HandOver,
+}
+
+/// Asks with where their answers go.
+pub type Asked = (Ask, tokio::sync::oneshot::Sender<Result<(), String>>);
+
+/// Everything a peer can ask of.
+pub struct Cluster {
+    pub raft: Raft<TypeConfig, Machine>,
+    pub shared: Arc<Shared>,
+    pub peers: Rc<Peers>,
+    pub store: Arc<Store>,
+    pub snapshots: Arc<Snapshots>,
+    pub bodies: Bodies,
+}
+
+impl Cluster {
+    /// Takes peers in, and starts what looks after the membership.
+    pub fn start(self: &Rc<Cluster>, peering: Peering) -> std::io::Result<()> {
+        let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
+        *self.shared.asks.lock() = Some(asks);
+        super::peers::serve::start(peering.listeners, self.clone())?;
+        super::bulk::start(self);
+        tokio::task::spawn_local(self.clone().run_asks(asked));
+        tokio::task::spawn_local(self.clone().run_leading());
+        tokio::task::spawn_local(self.clone().run_status());
+        tokio::task::spawn_local(self.clone().run_joining(peering.peers));
+        Ok(())
+    }
+
+    /// The members and the voters, as last written to this node's log.
+    pub fn membership(&self) -> (BTreeMap<u64, Member>, BTreeSet<u64>) {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+        (members, membership.voter_ids().collect())
+    }
+
+    /// Who leads, if somebody else does.
+    pub fn leader(&self) -> Option<(u64, Member)> {
+        let id = self.shared.leader_id.load(Ordering::Acquire);
+        if id == 0 || id == self.me() {
+            return None;
+        }
+        self.membership().0.remove(&id).map(|member| (id, member))
+    }
+
+    /// This node's number.
+    pub fn me(&self) -> u64 {
+        self.peers.local().identity.lock().node
+    }
+
+    /// An append was answered: whoever sent it leads, unless the answer says that it does not.
+    pub fn heard_leader(&self, result: &StreamAppendResult<TypeConfig>) {
+        if !matches!(result, Err(openraft::raft::StreamAppendError::HigherVote(_))) {
+            self.shared.note_contact();
+        }
+    }
+
+    /// Answers a peer.
+    pub async fn answer(self: Rc<Cluster>, peer: &Hello, what: u8, payload: Bytes) -> Result<Bytes, Refusal> {
+        let malformed = |_| Refusal::Said("a request that cannot be read".to_owned());
+        let stopping = || Refusal::Said("the node is stopping".to_owned());
+        if peer.cluster.is_none() && what != kind::JOIN {
+            return Err(Refusal::Said(
+                "who belongs to no cluster can only ask to be taken in".to_owned(),
+            ));
+        }
+        match what {
+            kind::APPEND_ONE => {
+                let request = frame::decode_append(payload).map_err(malformed)?;
+                let answer = self.raft.append_entries(request).await.map_err(|_| stopping())?;
+                if !matches!(answer, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+                    self.shared.note_contact();
+                }
+                Ok(frame::encode(&answer))
+            }
+            kind::VOTE | kind::PRE_VOTE => {
+                let request: VoteRequest<TypeConfig> = frame::decode(&payload).map_err(malformed)?;
+                let answer = if what == kind::VOTE {
+                    self.raft.vote(request).await
+                } else {
+                    self.raft.pre_vote(request).await
+                };
+                Ok(frame::encode(&answer.map_err(|_| stopping())?))
+            }
+            kind::TRANSFER => {
+                let request: TransferLeaderRequest<TypeConfig> = frame::decode(&payload).map_err(malformed)?;
+                let answer = self.raft.handle_transfer_leader(request).await;
+                Ok(frame::encode(&answer.map_err(|_| stopping())?))
+            }
+            kind::SNAPSHOT => {
+                let (vote, id, member): (Vote, u64, Member) = frame::decode(&payload).map_err(malformed)?;
+                let answer = fetch::install(&self, vote, id, &member).await.map_err(Refusal::Said)?;
+                Ok(frame::encode(&answer))
+            }
+            kind::SNAPSHOT_OPEN => fetch::open(&self).await,
+            kind::SNAPSHOT_READ => fetch::read(&self, payload).await,
+            kind::PROPOSE => self.propose(payload).await,
+            kind::READ_INDEX => self.read_index().await,
+            kind::STATUS => Ok(frame::encode(&self.status())),
+            kind::JOIN => {
+                let member: Member = frame::decode(&payload).map_err(malformed)?;
+                Ok(frame::encode(&self.join(peer.node, member).await?))
+            }
+            kind::LEAVE => {
+                let id: u64 = frame::decode(&payload).map_err(malformed)?;
+                self.leave(id).await?;
+                Ok(Bytes::new())
+            }
+            kind::PIECE_PUT => {
+                let (upload, piece, bytes) = frame::decode_piece(payload).map_err(malformed)?;
+                let kept = self.bodies.keep(UploadId(upload), piece, bytes).await;
+                kept.map_err(|error| Refusal::Said(error.to_string()))?;
+                Ok(Bytes::new())
+            }
+            kind::PIECE_GET => {
+                let (upload, piece): (u128, u32) = frame::decode(&payload).map_err(malformed)?;
+                let bytes = self.bodies.piece(UploadId(upload), piece).await;
+                bytes.map_err(|_| Refusal::Gone)
+            }
+            kind::PIECES => {
+                let upload: u128 = frame::decode(&payload).map_err(malformed)?;
+                Ok(frame::encode(&self.bodies.pieces(UploadId(upload))))
+            }
+            kind::ENTRY_GET => {
+                let index: u64 = frame::decode(&payload).map_err(malformed)?;
+                match self.store.entry_here(index).await {
+                    Ok(Some(entry)) => Ok(encode_entry(&entry)),
+                    Ok(None) | Err(_) => Err(Refusal::Gone),
+                }
+            }
+            _ => Err(Refusal::Said("a request of a later release".to_owned())),
+        }
+    }
+
+    /// A command that another node took from its client.
+    async fn propose(&self, command: Bytes) -> Result<Bytes, Refusal> {
+        if !self.shared.leader.load(Ordering::Acquire) {
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        match super::propose_here(&self.shared, command, None).await {
+            Ok(applied) => Ok(frame::encode_applied(
+                applied.at.index,
+                applied.at.time.ms(),
+                &applied.outcome,
+            )),
+            Err(ProposeError::Unknown) => Err(Refusal::Unknown),
+            Err(ProposeError::NoLeader) => Err(Refusal::NotLeader { leader: self.leader() }),
+            Err(ProposeError::Overloaded) => Err(Refusal::NotTaken(NotTaken::Overloaded)),
+            Err(ProposeError::DiskFull) => Err(Refusal::NotTaken(NotTaken::DiskFull)),
+            Err(ProposeError::ClockJumped) => Err(Refusal::NotTaken(NotTaken::ClockJumped)),
+            Err(ProposeError::Closing) => Err(Refusal::NotTaken(NotTaken::Closing)),
+        }
+    }
+
+    async fn read_index(&self) -> Result<Bytes, Refusal> {
+        if !self.shared.leader.load(Ordering::Acquire) {
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        match super::serve::read_index(&self.shared).await {
+            Ok(index) => Ok(frame::encode(&index)),
+            Err(_) => Err(Refusal::NotLeader { leader: None }),
+        }
+    }
+
+    /// What this node says of itself.
+    pub fn status(&self) -> PeerStatus {
+        let last = self.store.bounds().2;
+        PeerStatus {
+            applied: self.shared.seen.applied_end.load(Ordering::Acquire).saturating_sub(1),
+            last: last.map_or(0, |id| id.index),
+            last_term: last.map_or(0, |id| id.leader_id.term),
+            clock_ms: self.shared.clock.now().ms(),
+            history: self.shared.seen.history.lock().samples(),
+            about: self.shared.about(),
+        }
+    }
+
+    /// Takes a node in as a learner. Asked again it says the same.
+    async fn join(&self, id: u64, member: Member) -> Result<Joined, Refusal> {
+        let said = |what: String| Err(Refusal::Said(what));
+        if !self.shared.leader.load(Ordering::Acquire) {
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        let (members, _) = self.membership();
+        let known = members.get(&id);
+        let before = known
+            .map(|known| known.incarnation)
+            .or_else(|| ever(&self.store.ledger, id));
+        if before.is_some_and(|before| before != member.incarnation) {
+            return said(format!(
+                "number {id} belonged to another data folder, whose votes must not be given twice; give this node a [node] id \
+                 that was never used"
+            ));
+        }
+        if known.is_none() && before.is_some() {
+            return said(format!(
+                "node {id} left the cluster; give it a new number and a new data folder"
+            ));
+        }
+        if let Some((other, _)) = members.iter().find(|(other, m)| **other != id && m.name == member.name) {
+            return said(format!("node {other} has the name {} already", member.name));
+        }
+        if member.address.is_empty() {
+            return said("the node has no [cluster] address".to_owned());
+        }
+        if known != Some(&member) {
+            tracing::info!(
+                node = id,
+                name = member.name,
+                site = member.site,
+                "a node is taken in as a learner"
+            );
+            let nodes = BTreeMap::from([(id, member)]);
+            let change = match known {
+                Some(_) => ChangeMembers::SetNodes(nodes),
+                None => ChangeMembers::AddNodes(nodes),
+            };
+            self.change(change).await?;
+        }
+        let identity = self.peers.local().identity.lock();
+        let cluster = identity.cluster.ok_or(Refusal::NotLeader { leader: None })?;
+        Ok(Joined {
+            cluster,
+            epoch: identity.epoch,
+        })
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Refusal> {
+        match tokio::time::timeout(JOIN_MAX, self.raft.change_membership(change, false)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => match error.api_error() {
+                Some(openraft::errors::ClientWriteError::ForwardToLeader(_)) => {
+                    Err(Refusal::NotLeader { leader: self.leader() })
+                }
+                Some(other) => Err(Refusal::Said(format!("{other}; try again in a moment"))),
+                None => Err(Refusal::Said("the node is stopping".to_owned())),
+            },
+            Err(_) => Err(Refusal::Unknown),
+        }
+    }
+
+    /// Takes a member out.
+    async fn leave(&self, id: u64) -> Result<(), Refusal> {
+        if !self.shared.leader.load(Ordering::Acquire) {
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        let (members, voters) = self.membership();
+        if let Some(why) = rules::cannot_leave(&members, &voters, id) {
+            return Err(Refusal::Said(why));
+        }
+        if id == self.me() {
+            // Who leads hands over first, so that the members left never wait for an election.
+            self.hand_over().await.map_err(Refusal::Said)?;
+            return Err(Refusal::NotLeader { leader: self.leader() });
+        }
+        tracing::info!(node = id, "a member is taken out");
+        let gone = BTreeSet::from([id]);
+        if voters.contains(&id) {
+            self.change(ChangeMembers::RemoveVoters(gone)).await
+        } else {
+            self.change(ChangeMembers::RemoveNodes(gone)).await
+        }
+    }
+
+    /// Hands leadership to the voter whose log is longest. Returns once this node does not lead.
+    pub async fn hand_over(&self) -> Result<(), String> {
+        let voters = self.membership().1;
+        let me = self.me();
+        let matched = self.raft.metrics().borrow_watched().replication.clone();
+        let mut others: Vec<(Option<u64>, u64)> = matched
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(id, _)| *id != me && voters.contains(id))
+            .map(|(id, log_id)| (log_id.map(|id| id.index), id))
+            .collect();
+        others.sort_unstable();
+        for (_, to) in others.into_iter().rev() {
+            if !self.shared.leader.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if self.raft.trigger().transfer_leader(to).await.is_err() {
+                return Err("the node is stopping".to_owned());
+            }
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(1_500) {
+                let leader = self.raft.metrics().borrow_watched().current_leader;
+                if leader.is_some_and(|leader| leader != me) {
+                    super::serve::note_leadership(&self.raft, &self.shared);
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        if self.shared.leader.load(Ordering::Acquire) {
+            return Err("no other voter could take over".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Carries out what operators ask, wherever the leader is.
+    pub async fn run_asks(self: Rc<Cluster>, mut asks: tokio::sync::mpsc::UnboundedReceiver<Asked>) {
+        while let Some((ask, answer)) = asks.recv().await {
+            let this = self.clone();
+            tokio::task::spawn_local(async move {
+                let result = match ask {
+                    Ask::HandOver => this.hand_over().await,
+                    Ask::Leave(id) => this.leave_wherever(id).await,
+                };
+                let _gone = answer.send(result);
+            });
+        }
+    }
+
+    async fn leave_wherever(&self, id: u64) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            let answer = match self.leader() {
+                None => self.leave(id).await.map_err(PeerError::Refused),
+                Some((leader, member)) => {
+                    let payload = frame::encode(&id);
+                    let asked = self
+                        .peers
+                        .call(leader, &member, Purpose::Calls, kind::LEAVE, payload, JOIN_MAX);
+                    asked.await.map(|_| ())
+                }
+            };
+            match answer {
+                Ok(()) => return Ok(()),
+                Err(PeerError::Refused(Refusal::NotLeader { .. }) | PeerError::Unreachable(_) | PeerError::Lost)
+                    if began.elapsed() < JOIN_MAX =>
+                {
+                    tokio::time::sleep(JOIN_EVERY).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Asks the addresses of the configuration in turn until this node is taken in.
+    pub async fn run_joining(self: Rc<Cluster>, addresses: Vec<String>) {
+        let mut said = String::new();
+        let mut next = addresses.iter().cycle();
+        let mut to: Option<String> = None;
+        while self.peers.local().identity.lock().cluster.is_none() {
+            let Some(address) = to.take().or_else(|| next.next().cloned()) else {
+                return;
+            };
+            let link = self.peers.stranger(&address);
+            let payload = frame::encode(&self.peers.local().member);
+            let what = match link.call(kind::JOIN, payload, JOIN_MAX).await {
+                Ok(answer) => match frame::decode::<Joined>(&answer) {
+                    Ok(Joined { cluster, epoch }) => {
+                        if let Err(cause) = self.peers.local().identity.lock().enter(cluster, epoch) {
+                            super::end(&format!("the data folder's cluster could not be written: {cause}"));
+                        }
+                        tracing::info!(address, "this node is taken in; it catches up");
+                        return;
+                    }
+                    Err(_) => "an answer that cannot be read".to_owned(),
+                },
+                Err(PeerError::Refused(Refusal::NotLeader {
+                    leader: Some((_, leader)),
+                })) => {
+                    to = (leader.address != address).then_some(leader.address);
+                    "it does not lead".to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            if what != said && to.is_none() {
+                tracing::warn!(address, why = what, "not taken in yet; asking again");
+                said = what;
+            }
+            tokio::time::sleep(JOIN_EVERY).await;
+        }
+    }
+
+    /// Keeps this node's own line in the membership true, and makes voters of learners that have caught up.
+    pub async fn run_leading(self: Rc<Cluster>) {
+        let mut ready_since: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(PROMOTE_EVERY).await;
+            if !self.shared.leader.load(Ordering::Acquire) || self.shared.is_cut_off() {
+                ready_since = None;
+                continue;
+            }
+            let (members, voters) = self.membership();
+            let (me, own) = (self.me(), &self.peers.local().member);
+            if members.get(&me).is_some_and(|member| member != own) {
+                let change = ChangeMembers::SetNodes(BTreeMap::from([(me, own.clone())]));
+                if let Err(refused) = self.change(change).await {
+                    tracing::warn!(%refused, "the membership does not say yet where this node is");
+                }
+                continue;
+            }
+            let learners: BTreeSet<u64> = members.keys().filter(|id| !voters.contains(id)).copied().collect();
+            let ready = self.caught_up(&learners);
+            let wanted = rules::promoted(&members, &voters, &ready);
+            let Some(wanted) = wanted else {
+                ready_since = None;
+                continue;
+            };
+            let since = *ready_since.get_or_insert_with(Instant::now);
+            if ready.len() < learners.len() && since.elapsed() < BATCH_MAX {
+                continue;
+            }
+            tracing::info!(?wanted, "learners that have caught up become voters");
+            if let Err(refused) = self.change(ChangeMembers::ReplaceAllVoters(wanted)).await {
+                tracing::warn!(%refused, "the learners are not voters yet");
+            }
+            ready_since = None;
+        }
+    }
+
+    fn caught_up(&self, learners: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let Some(replication) = &metrics.replication else {
+            return BTreeSet::new();
+        };
+        let close = |id: &&u64| {
+            let matched = replication.get(id).and_then(|log_id| log_id.as_ref());
+            matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_ENTRIES >= last)
+        };
+        learners.iter().filter(close).copied().collect()
+    }
+
+    /// Asks every other member how it is, again and again.
+    pub async fn run_status(self: Rc<Cluster>) {
+        let mut known: FxHashMap<u64, (PeerStatus, i64)> = FxHashMap::default();
+        loop {
+            let (members, voters) = self.membership();
+            let me = self.me();
+            let others: Vec<(u64, Member)> = members.iter().filter(|(id, _)| **id != me).map(own).collect();
+            let asked = others.iter().map(|(id, member)| self.ask_status(*id, member));
+            let answers = futures_util::future::join_all(asked).await;
+            known.clear();
+            known.extend(answers.into_iter().flatten());
+            self.shared
+                .look_at_peers(&known.values().map(|(_, skew)| *skew).collect::<Vec<_>>());
+            let leader = self.shared.leader_id.load(Ordering::Acquire);
+            self.compare_histories(&known, leader);
+            let view = |(id, member): (u64, Member)| {
+                let (status, skew_ms) = known
+                    .remove(&id)
+                    .map_or((None, 0), |(status, skew)| (Some(status), skew));
+                MemberView {
+                    id,
+                    member,
+                    voter: voters.contains(&id),
+                    leader: id == leader,
+                    status,
+                    skew_ms,
+                }
+            };
+            let others = others.into_iter().map(view).collect();
+            let identity = self.peers.local().identity.lock().clone();
+            *self.shared.cluster.lock() = ClusterView {
+                cluster: identity.cluster,
+                epoch: identity.epoch,
+                others,
+                voter: voters.contains(&me),
+                member: members.contains_key(&me),
+            };
+            tokio::time::sleep(STATUS_EVERY).await;
+        }
+    }
+
+    /// Ends the node when its state is not its peers': what it would answer from now on is wrong.
+    fn compare_histories(&self, known: &FxHashMap<u64, (PeerStatus, i64)>, leader: u64) {
+        let own = self.shared.seen.history.lock();
+        let compared: Vec<Compared> = known
+            .iter()
+            .filter_map(|(id, (status, _))| {
+                let (index, agrees) = own.agrees_with(&status.history)?;
+                let leads = *id == leader;
+                Some(Compared { index, agrees, leads })
+            })
+            .collect();
+        drop(own);
+        let Some(index) = quarantine::is_odd_one(&compared, leader == self.me()) else {
+            return;
+        };
+        match quarantine::mark(&self.shared.folder, index) {
+            Ok(()) => super::end(&format!(
+                "this node's state differs from its peers' at index {index}: it is in quarantine"
+            )),
+            Err(cause) => super::end(&format!(
+                "this node's state differs from its peers' at index {index}, and that could not be noted: {cause}"
+            )),
+        }
+    }
+
+    async fn ask_status(&self, id: u64, member: &Member) -> Option<(u64, (PeerStatus, i64))> {
+        let sent = self.shared.clock.now().ms() as i64;
+        let asked = self
+            .peers
+            .call(id, member, Purpose::Calls, kind::STATUS, Bytes::new(), STATUS_MAX);
+        let answer = asked.await.ok()?;
+        let status: PeerStatus = frame::decode(&answer).ok()?;
+        let received = self.shared.clock.now().ms() as i64;
+        let skew = status.clock_ms as i64 - i64::midpoint(sent, received);
+        Some((id, (status, skew)))
+    }
+}
+
+fn own((id, member): (&u64, &Member)) -> (u64, Member) {
+    (*id, member.clone())
+}
+
+/// Term, node, index (8 bytes each, little-endian), then the entry's payload as in the journal.
+fn encode_entry(entry: &Entry) -> Bytes {
+    let mut records = Vec::new();
+    super::record::encode_entries(super::record::KIND_ENTRY, std::slice::from_ref(entry), &mut records);
+    let mut out = BytesMut::new();
+    out.put_u64_le(entry.log_id.leader_id.term);
+    out.put_u64_le(entry.log_id.leader_id.node_id);
+    out.put_u64_le(entry.log_id.index);
+    for part in records.iter().flat_map(|record| &record.payload) {
+        out.put_slice(part);
+    }
+    out.freeze()
+}
