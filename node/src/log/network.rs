@@ -117,13 +117,17 @@ impl RaftNetworkV2<TypeConfig> for Client {
     {
         Box::pin(async move {
             let link = self.link(Purpose::Log).map_err(|error| rpc_error(&error))?;
-            let open = link.open().await.map_err(|error| rpc_error(&error))?;
             let stream = link.next_stream();
+            // Connected with the first request and not before: openraft waits between requests after a failure, never
+            // between streams.
             let sent = input.then(move |request| {
-                let open = open.clone();
+                let link = link.clone();
                 // The first await sends, in order; what it gives is awaited behind, many at once.
                 async move {
-                    let sent = open.send(kind::APPEND, stream, frame::encode_append(&request)).await;
+                    let sent = match link.open().await {
+                        Ok(open) => open.send(kind::APPEND, stream, frame::encode_append(&request)).await,
+                        Err(error) => Err(error),
+                    };
                     appended(sent)
                 }
             });

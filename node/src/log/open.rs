@@ -14,7 +14,7 @@ use super::snapshot::{self, Snapshots};
 use super::space::Space;
 use super::store::{LogStore, Store};
 use super::tables::{self, Meta};
-use super::types::{Entry, Member};
+use super::types::{Entry, Member, Membership, Payload};
 use super::{Apply, LogConfig, OpenError, Opened, Peering, Shared};
 use super::{alone, quarantine};
 use crate::audit;
@@ -23,7 +23,7 @@ use crate::bodies::{self, Bodies};
 use crate::journal::{Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Stream};
 use crate::ledger::{self, Ledger};
 use bytes::Bytes;
-use openraft::{Raft, SnapshotPolicy};
+use openraft::{Raft, RaftLogReader, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -241,6 +241,28 @@ pub(super) async fn open_parts(
     })
 }
 
+/// The newest membership: of the log where it goes on behind what is applied, else the applied one.
+async fn last_membership(parts: &Parts) -> std::io::Result<Membership> {
+    let (applied, mut membership) = {
+        let applied = parts.checkpoints.applied.lock();
+        (applied.last, applied.membership.membership().clone())
+    };
+    let mut log = LogStore(parts.store.clone());
+    let mut at = applied.map_or(0, |id| id.index + 1).max(parts.store.bounds().1);
+    loop {
+        let entries = log.limited_get_log_entries(at, u64::MAX).await?;
+        let Some(last) = entries.last() else {
+            return Ok(membership);
+        };
+        at = last.log_id.index + 1;
+        for entry in entries {
+            if let Payload::Membership(newer) = entry.payload {
+                membership = newer;
+            }
+        }
+    }
+}
+
 impl Parts {
     /// The state is another one than was opened.
     fn note_installed(&mut self, opened: &ledger::Opened) {
@@ -312,7 +334,7 @@ pub(super) async fn open(
             .unwrap_or_default(),
         incarnation: identity.incarnation,
     };
-    let membership = parts.checkpoints.applied.lock().membership.clone();
+    let membership = last_membership(&parts).await.map_err(OpenError::Ledger)?;
     let is_member = membership.voter_ids().next().is_some();
     let mut alone = membership.voter_ids().all(|voter| voter == config.node);
     let founds = !is_member && peering.as_ref().is_none_or(|peering| peering.peers.is_empty());
