@@ -393,6 +393,9 @@ pub struct Log {
     pub queue_bytes_max: u64,
     /// A clock that jumped further than this since the last command stops writes, ms. 1000..=86400000, default 600000.
     pub clock_jump_ms_max: u64,
+    /// A node that is cut off longer than this shows patients without address, telecom and practice, because a record may have
+    /// been restricted since, ms. 1000..=86400000, default 900000.
+    pub stale_ms_max: u64,
 }
 
 impl Default for Log {
@@ -401,6 +404,7 @@ impl Default for Log {
             propose_timeout_ms: 10_000,
             queue_bytes_max: 64 * MIB,
             clock_jump_ms_max: 600_000,
+            stale_ms_max: 900_000,
         }
     }
 }

@@ -238,6 +238,7 @@ fn log_config(config: &Config) -> LogConfig {
         queue_bytes_max: config.log.queue_bytes_max as usize,
         propose_timeout_ms: config.log.propose_timeout_ms,
         clock_jump_ms_max: config.log.clock_jump_ms_max,
+        stale_ms_max: config.log.stale_ms_max,
         reclaim_bytes_per_second: config.journal.reclaim_bytes_per_second,
     }
 }

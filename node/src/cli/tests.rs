@@ -100,7 +100,7 @@ fn wrong_calls_exit_with_2() {
         "vertebra import --kind bodies f",
         "vertebra import --kind patients f --rejects-with-lines",
         "vertebra import --kind patients f --rate 0",
-        "vertebra join",
+        "vertebra join --timeout soon",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

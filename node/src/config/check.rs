@@ -158,6 +158,7 @@ fn stores(c: &Config) -> Vec<Number> {
             "ms",
             1_000..=86_400_000,
         ),
+        n("log.stale_ms_max", c.log.stale_ms_max, "ms", 1_000..=86_400_000),
     ]
 }
 

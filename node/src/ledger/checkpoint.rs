@@ -187,7 +187,9 @@ impl Shared {
     /// Makes a store in `folder` out of the copy, with this node's local tables in place of those in it.
     fn fill(&self, from: &Path, folder: &Path, number: u64) -> Result<(Store, Slots, Record), LedgerError> {
         let data = folder.join("data.mdb");
-        std::fs::copy(from, &data)?;
+        if std::fs::rename(from, &data).is_err() {
+            std::fs::copy(from, &data)?;
+        }
         File::open(&data)?.sync_all()?;
         let (store, theirs, mut slots) = Store::open(folder, self.map_bytes_max)?;
         let watermarks = self.view.load().base.record.watermarks;

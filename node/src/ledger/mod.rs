@@ -205,7 +205,8 @@ impl Ledger {
     }
 
     /// Replaces everything by a copy; the log's thread calls it, no writer is open. Local tables below
-    /// [`DERIVED_TABLES_FROM`] and watermarks stay this node's own. On an error the ledger is as before.
+    /// [`DERIVED_TABLES_FROM`] and watermarks stay this node's own. On an error the ledger is as before. The file is moved
+    /// where it can be: whoever still needs it copies it before, off this thread.
     pub fn install_blocking(&self, from: &Path) -> std::io::Result<Opened> {
         self.shared.install(from)
     }

@@ -10,13 +10,15 @@ use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
 use super::quarantine::{self, Compared};
 use super::rules;
 use super::snapshot::Snapshots;
+use super::space::Space;
 use super::store::Store;
+use super::tables;
 use super::types::{Entry, Member, TypeConfig, Vote};
 use super::{Peering, ProposeError, Shared};
 use crate::base::{NodeId, UploadId};
 use crate::bodies::Bodies;
 use crate::ledger::{Ledger, Read, Table, Writer};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendResult, TransferLeaderRequest, VoteRequest};
 use openraft::{ChangeMembers, Raft};
@@ -125,6 +127,9 @@ pub enum Ask {
 /// Asks with where their answers go.
 pub type Asked = (Ask, tokio::sync::oneshot::Sender<Result<(), String>>);
 
+/// An entry that state holds and that cannot be read here, and where another member's goes.
+pub type Repair = (u64, tokio::sync::oneshot::Sender<Entry>);
+
 /// Everything a peer can ask of.
 pub struct Cluster {
     pub raft: Raft<TypeConfig, Machine>,
@@ -132,6 +137,7 @@ pub struct Cluster {
     pub peers: Rc<Peers>,
     pub store: Arc<Store>,
     pub snapshots: Arc<Snapshots>,
+    pub space: Arc<Space>,
     pub bodies: Bodies,
 }
 
@@ -140,6 +146,9 @@ impl Cluster {
     pub fn start(self: &Rc<Cluster>, peering: Peering) -> std::io::Result<()> {
         let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
         *self.shared.asks.lock() = Some(asks);
+        let (repairs, wanted) = tokio::sync::mpsc::unbounded_channel();
+        *self.shared.repairs.lock() = Some(repairs);
+        tokio::task::spawn_local(self.clone().run_repairs(wanted));
         super::peers::serve::start(peering.listeners, self.clone())?;
         super::bulk::start(self);
         tokio::task::spawn_local(self.clone().run_asks(asked));
@@ -460,6 +469,41 @@ impl Cluster {
         }
     }
 
+    /// Gets entries that are damaged here from other members, and keeps them here again.
+    async fn run_repairs(self: Rc<Cluster>, mut wanted: tokio::sync::mpsc::UnboundedReceiver<Repair>) {
+        while let Some((index, answer)) = wanted.recv().await {
+            let this = self.clone();
+            tokio::task::spawn_local(async move {
+                if let Some(entry) = this.repair(index).await {
+                    let _gone = answer.send(entry);
+                }
+            });
+        }
+    }
+
+    async fn repair(&self, index: u64) -> Option<Entry> {
+        let row = tables::held(&self.store.ledger, index)?;
+        let me = self.me();
+        for (id, member) in self.membership().0.iter().filter(|(id, _)| **id != me) {
+            let asked = frame::encode(&index);
+            let answer = self
+                .peers
+                .call(*id, member, Purpose::Calls, kind::ENTRY_GET, asked, STATUS_MAX);
+            let Some(entry) = answer.await.ok().and_then(decode_entry) else {
+                continue;
+            };
+            if entry.log_id.index != index || entry.log_id.leader_id != row.leader {
+                continue;
+            }
+            match self.space.replace(&self.store, &entry).await {
+                Ok(()) => tracing::warn!(index, from = id, "a damaged entry was replaced by another member's"),
+                Err(cause) => tracing::warn!(index, %cause, "another member's entry could not be kept here"),
+            }
+            return Some(entry);
+        }
+        None
+    }
+
     /// Asks the addresses of the configuration in turn until this node is taken in.
     pub async fn run_joining(self: Rc<Cluster>, addresses: Vec<String>) {
         let mut said = String::new();
@@ -552,6 +596,7 @@ impl Cluster {
     /// Asks every other member how it is, again and again.
     pub async fn run_status(self: Rc<Cluster>) {
         let mut known: FxHashMap<u64, (PeerStatus, i64)> = FxHashMap::default();
+        let mut silent: BTreeSet<u64> = BTreeSet::new();
         loop {
             let (members, voters) = self.membership();
             let me = self.me();
@@ -560,6 +605,17 @@ impl Cluster {
             let answers = futures_util::future::join_all(asked).await;
             known.clear();
             known.extend(answers.into_iter().flatten());
+            for (id, member) in &others {
+                if known.contains_key(id) != silent.contains(id) {
+                    continue;
+                }
+                if silent.remove(id) {
+                    tracing::info!(node = id, name = member.name, "a member answers again");
+                } else {
+                    silent.insert(*id);
+                    tracing::warn!(node = id, name = member.name, "a member does not answer");
+                }
+            }
             self.shared
                 .look_at_peers(&known.values().map(|(_, skew)| *skew).collect::<Vec<_>>());
             let leader = self.shared.leader_id.load(Ordering::Acquire);
@@ -630,6 +686,17 @@ impl Cluster {
 
 fn own((id, member): (&u64, &Member)) -> (u64, Member) {
     (*id, member.clone())
+}
+
+/// And back; `None` for what is no entry.
+fn decode_entry(mut bytes: Bytes) -> Option<Entry> {
+    if bytes.len() < 24 {
+        return None;
+    }
+    let (term, node, index) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
+    let id = super::types::log_id(term, node, index);
+    let key = super::record::entry_key(super::record::KIND_ENTRY, &id.leader_id, index);
+    super::record::decode_entry(&key, &bytes).ok()
 }
 
 /// Term, node, index (8 bytes each, little-endian), then the entry's payload as in the journal.

@@ -10,6 +10,7 @@ use crate::base::Timestamp;
 use crate::bodies::Bodies;
 use crate::journal::Stream;
 use openraft::Raft;
+use openraft::async_runtime::WatchReceiver;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const LOG_BYTES_PER_CHECKPOINT_BYTE: u64 = 4;
 const RECLAIM_MS: u64 = 1_000;
 /// A checkpoint for which there was no room is tried again after this.
 const CHECKPOINT_AGAIN_MS: u64 = 5_000;
+/// So much of the log is kept for a member that is behind; one that is further gets a snapshot.
+const LAGGING_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Proposals are refused this far before the journal itself refuses, so that what was admitted is still written.
 const RESERVE_MARGIN_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -112,13 +115,43 @@ impl Keeper {
             .and_then(|checkpoint| checkpoint.applied.last)
         {
             let purged = self.store.bounds().0.map_or(0, |id| id.index + 1);
-            if purge_to.index >= purged {
-                let _stopped = self.raft.trigger().purge_log(purge_to.index).await;
+            let upto = self
+                .needed_by_others()
+                .map_or(purge_to.index, |needed| purge_to.index.min(needed.saturating_sub(1)));
+            if upto >= purged {
+                let _stopped = self.raft.trigger().purge_log(upto).await;
             }
         }
         self.checkpoints.reuse.store(true, Ordering::Release);
         let _stopped = self.raft.trigger().snapshot().await;
         true
+    }
+
+    /// The first entry that a member which answers still needs from this leader: it goes on from there, also after a
+    /// snapshot that took long, unless it would keep too much.
+    fn needed_by_others(&self) -> Option<u64> {
+        let segments = self.store.journal.segments(Stream::Log);
+        let first = self.store.first_segment().unwrap_or(0);
+        let log_bytes: u64 = segments
+            .iter()
+            .filter(|segment| segment.number >= first)
+            .map(|segment| u64::from(segment.used_bytes))
+            .sum();
+        if log_bytes > LAGGING_BYTES_MAX {
+            return None;
+        }
+        let answering: Vec<u64> = {
+            let cluster = self.shared.cluster.lock();
+            let others = cluster.others.iter().filter(|other| other.status.is_some());
+            others.map(|other| other.id).collect()
+        };
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let matched = replication.iter().filter(|(id, _)| answering.contains(id));
+        matched
+            .map(|(_, log_id)| log_id.as_ref().map_or(0, |id| id.index + 1))
+            .min()
     }
 
     /// One turn of the space reclaim of both streams. Nothing goes that a checkpoint or the log may still need.

@@ -109,6 +109,8 @@ pub struct LogConfig {
     pub propose_timeout_ms: u64,
     /// A cluster of one refuses to stamp when its clock jumped by more than this since the last stamp.
     pub clock_jump_ms_max: u64,
+    /// State older than this is too old for what may have been restricted since.
+    pub stale_ms_max: u64,
     /// The space reclaim rewrites at most so many live bytes a second, in each stream.
     pub reclaim_bytes_per_second: u64,
 }
@@ -204,6 +206,7 @@ struct Shared {
     guard: Mutex<ClockGuard>,
     queue: Queue,
     propose_timeout_ms: u64,
+    stale_ms_max: u64,
     /// This node leads.
     leader: AtomicBool,
     /// It leads and is the only voter: its state includes everything that was ever acknowledged.
@@ -225,6 +228,7 @@ struct Shared {
     contact_ms: AtomicU64,
     cluster: Mutex<ClusterView>,
     asks: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Asked>>>,
+    repairs: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Repair>>>,
     about: Mutex<Option<About>>,
     folder: PathBuf,
 }
@@ -241,6 +245,7 @@ impl Shared {
             guard: Mutex::new(ClockGuard::new(config.clock_jump_ms_max)),
             queue: Queue::new(config.queue_bytes_max),
             propose_timeout_ms: config.propose_timeout_ms,
+            stale_ms_max: config.stale_ms_max,
             leader: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             clustered,
@@ -256,6 +261,7 @@ impl Shared {
             contact_ms: AtomicU64::new(0),
             cluster: Mutex::default(),
             asks: Mutex::default(),
+            repairs: Mutex::default(),
             about: Mutex::default(),
             folder: config.folder.clone(),
         }
@@ -375,6 +381,11 @@ impl Log {
         })
     }
 
+    /// Whether this node's state is so old that what may have been restricted since is not shown from it.
+    pub fn is_stale(&self) -> bool {
+        self.state_age_ms() > self.shared.stale_ms_max
+    }
+
     /// Whether this node's clock is that of its peers: what expires by the clock waits while it is not.
     pub fn clock_agrees(&self) -> bool {
         !self.shared.clock_off.load(Ordering::Acquire)
@@ -455,7 +466,7 @@ impl Log {
     /// # Errors
     /// `Corrupt` when what is there is no such command, `Gone` when the log has no such entry any more.
     pub async fn command(&self, index: LogIndex) -> Result<Bytes, ReadError> {
-        match self.shared.store.entry_here(index).await?.map(|entry| entry.payload) {
+        match self.entry(index).await?.map(|entry| entry.payload) {
             Some(Payload::Normal(command)) => Ok(command.bytes),
             Some(Payload::Blank | Payload::Membership(_)) => {
                 let position = Position {
@@ -474,6 +485,25 @@ impl Log {
                 stream: Stream::Log,
                 segment: 0,
             }),
+        }
+    }
+
+    /// The entry from here or, when it is damaged here, from another member.
+    async fn entry(&self, index: LogIndex) -> Result<Option<types::Entry>, ReadError> {
+        let error = match self.shared.store.entry_here(index).await {
+            Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => error,
+            read => return read,
+        };
+        let (tell, repaired) = oneshot::channel();
+        let asked = self
+            .shared
+            .repairs
+            .lock()
+            .as_ref()
+            .map(|repairs| repairs.send((index, tell)));
+        match asked {
+            Some(Ok(())) => repaired.await.map(Some).map_err(|_| error),
+            Some(Err(_)) | None => Err(error),
         }
     }
 

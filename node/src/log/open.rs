@@ -396,6 +396,7 @@ pub(super) async fn open(
             peers,
             store: store.clone(),
             snapshots: parts.snapshots.clone(),
+            space: parts.space.clone(),
             bodies: parts.bodies.clone(),
         })
     });

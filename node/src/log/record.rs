@@ -245,8 +245,20 @@ mod tests {
         let record = encoded(Payload::Membership(two_members()));
         assert_eq!(
             hex::encode(flat(&record)),
-            "01020000000000000000010101020103613a310203623a32"
+            "01020000000000000000100101010201016e017303613a31ac0202016e017303623a32ac02"
         );
+    }
+
+    #[test]
+    fn a_membership_of_the_first_release_is_still_read() {
+        let old = hex::decode("010101020103613a310203623a32").expect("test data");
+        let membership = decode_membership(&old).expect("readable");
+        let addresses: Vec<_> = membership
+            .nodes()
+            .map(|(id, member)| (*id, member.address.as_str()))
+            .collect();
+        assert_eq!(addresses, [(1, "a:1"), (2, "b:2")]);
+        assert_eq!(membership.voter_ids().collect::<Vec<_>>(), [1]);
     }
 
     #[test]

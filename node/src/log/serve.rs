@@ -65,8 +65,18 @@ pub fn note_leadership(raft: &Raft<TypeConfig, Machine>, shared: &Shared) {
 
 async fn watch_leadership(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>) {
     let mut metrics = raft.server_metrics();
+    let mut said = 0;
     while metrics.changed().await.is_ok() {
         note_leadership(&raft, &shared);
+        let leader = shared.leader_id.load(Ordering::Acquire);
+        if leader != said && leader != 0 {
+            tracing::info!(
+                node = leader,
+                term = shared.term.load(Ordering::Acquire),
+                "a leader is known"
+            );
+            said = leader;
+        }
     }
     shared.alone.store(false, Ordering::Release);
     shared.leader.store(false, Ordering::Release);

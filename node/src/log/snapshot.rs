@@ -44,6 +44,8 @@ pub const MANIFEST: &str = "manifest.json";
 /// The files that it names.
 pub const FILES: [&str; 3] = [LEDGER, ENTRIES, UPLOADS];
 const INCOMING: &str = "incoming";
+/// The ledger's copy on its way in.
+const STAGED: &str = "staged.mdb";
 /// The manifest of a transfer under way.
 const INCOMING_MANIFEST: &str = "manifest.wanted";
 /// Files made for one peer serve others that ask within this.
@@ -373,7 +375,12 @@ impl Snapshots {
         let mut rows = Vec::new();
         let mut held = BufReader::with_capacity(256 * 1024, File::open(folder.join(ENTRIES))?);
         while self.copy_held(&mut held, &mut rows).await? {}
-        let opened = self.store.ledger.install_blocking(&folder.join(LEDGER))?;
+        // The files stay until all is done, so that an installation which is cut short can be made again.
+        let (from, staged) = (folder.join(LEDGER), self.folder.join(STAGED));
+        let copy = staged.clone();
+        let stage = move || fs::copy(from, &copy).and_then(|_| File::open(&copy)?.sync_all());
+        tokio::task::spawn_blocking(stage).await.map_err(io::Error::other)??;
+        let opened = self.store.ledger.install_blocking(&staged)?;
         self.replace_held(&rows);
         self.replace_uploads(&fs::read(folder.join(UPLOADS))?)?;
         tables::put_membership(&self.store.ledger, &covers.last_membership);

@@ -12,7 +12,7 @@
 use super::record::{self, KIND_ENTRY, KIND_HELD};
 use super::store::Store;
 use super::tables::{self, HELD, Row, SEGMENTS};
-use super::types::Leader;
+use super::types::{Entry, Leader};
 use crate::journal::{AppendError, Position, ReadError, Record, RecordKey, Stream};
 use crate::ledger::Ledger;
 use bytes::Bytes;
@@ -79,6 +79,24 @@ impl Space {
         let Some(row) = store.row(index) else { return false };
         self.set(&store.ledger, index, None, Some(row));
         true
+    }
+
+    /// Keeps a fresh copy of a held entry, whose record here is damaged.
+    pub async fn replace(&self, store: &Store, entry: &Entry) -> Result<(), AppendError> {
+        let mut records = Vec::new();
+        record::encode_entries(KIND_HELD, std::slice::from_ref(entry), &mut records);
+        let positions = store.journal.append(Stream::Log, records).await?;
+        let (index, leader) = (entry.log_id.index, entry.log_id.leader_id);
+        // State may have let go of it meanwhile; then the copy is dead.
+        if let Some(row) = tables::held(&store.ledger, index) {
+            let copy = Row {
+                leader,
+                position: positions[0],
+                copied: true,
+            };
+            self.set(&store.ledger, index, Some(row), Some(copy));
+        }
+        Ok(())
     }
 
     /// State no longer holds the entry.

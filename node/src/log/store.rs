@@ -478,6 +478,13 @@ impl Store {
             match self.read_row(index, row).await {
                 // The space reclaim may have moved it between the look and the read.
                 Err(ReadError::Gone { .. }) if gone_at != Some(row) => gone_at = Some(row),
+                // Of a damaged record of the log there may be a copy, made when it was repaired.
+                Err(ReadError::Corrupt { .. }) if !row.copied => {
+                    return match tables::held(&self.ledger, index).filter(|held| held.copied) {
+                        Some(held) => self.read_row(index, held).await.map(Some),
+                        None => self.read_row(index, row).await.map(Some),
+                    };
+                }
                 read => return read.map(Some),
             }
         }

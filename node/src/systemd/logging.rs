@@ -110,11 +110,11 @@ pub fn start_logging(format: Format, level: Level) -> Result<(), LoggingError> {
     started.map_err(|_| LoggingError::Started)
 }
 
-/// What is written from which level on. openraft tells every step at `info`: an operator wants its warnings, a developer
-/// asks for the rest with `debug`.
+/// What is written from which level on. openraft warns at every heartbeat that a dead member does not answer, which this
+/// node says once in its own words: an operator wants its errors, a developer asks for the rest with `debug`.
 pub(super) fn targets(level: Level) -> Targets {
     let raft = if level <= Level::INFO {
-        level.min(Level::WARN)
+        level.min(Level::ERROR)
     } else {
         level
     };

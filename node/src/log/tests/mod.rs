@@ -62,6 +62,7 @@ pub(super) fn config(folder: &Folder) -> LogConfig {
         queue_bytes_max: 64 * 1024 * 1024,
         propose_timeout_ms: 30_000,
         clock_jump_ms_max: 60_000,
+        stale_ms_max: 60_000,
         reclaim_bytes_per_second: 4 * 1024 * 1024,
     }
 }

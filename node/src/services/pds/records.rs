@@ -188,7 +188,9 @@ impl Records {
     pub async fn shown(&self, of: &Numbered) -> Result<Bytes, RecordsError> {
         let parts = self.parts(of).await?;
         let Record { version, security, .. } = of.record;
-        let place: &[u8] = if security.is_open() { &parts.place } else { &[] };
+        // A node that is cut off for long does not know which records were restricted since.
+        let shows_place = security.is_open() && !self.log.is_stale();
+        let place: &[u8] = if shows_place { &parts.place } else { &[] };
         Ok(record::show(of.number, version, security, &parts.open, place))
     }
 

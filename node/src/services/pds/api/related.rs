@@ -23,7 +23,8 @@ impl Pds {
     pub(super) async fn related(&self, asked: &Asked, grant: Grant) -> Result<Answer, Failure> {
         let number = grant.of(number(&asked.id)?)?;
         let current = self.records.current(number)?;
-        let people: Vec<Value> = match current.record.related.filter(|_| current.record.security.is_open()) {
+        let shown = current.record.security.is_open() && !self.records.log.is_stale();
+        let people: Vec<Value> = match current.record.related.filter(|_| shown) {
             None => Vec::new(),
             Some(part) => {
                 let bytes = self.records.part(current.number, part).await?;

@@ -26,6 +26,11 @@ impl Pds {
             Mode::Worker
         };
         let wanted = Search::parse(&pairs, mode).map_err(refused)?;
+        if wanted.asks_for_a_place() && self.records.log.is_stale() {
+            let what = "this node is cut off and does not know which records were restricted since; search without postcode, \
+                        practice, email and phone, or ask another node";
+            return Err(Issue::new(Code::ServiceUnavailable, what).into());
+        }
         let Ok(matches) = search(&self.records.ledger, &wanted) else {
             let what = "too many patients match; add what narrows the search";
             return Err(Issue::new(Code::TooManyMatches, what).into());

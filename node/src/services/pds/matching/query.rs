@@ -103,6 +103,13 @@ impl std::fmt::Debug for Pattern {
     }
 }
 
+impl Search {
+    /// Whether it finds people by where they live, are treated or can be reached.
+    pub fn asks_for_a_place(&self) -> bool {
+        self.postcode.is_some() || self.practice.is_some() || self.email.is_some() || self.phone.is_some()
+    }
+}
+
 impl std::fmt::Debug for Search {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (fuzzy, exact, history) = (self.fuzzy, self.exact, self.history);
