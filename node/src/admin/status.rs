@@ -106,6 +106,7 @@ pub(super) struct Facts {
     pub drained: bool,
     pub writable: bool,
     pub catching_up: bool,
+    pub left: bool,
     pub clock_agrees: bool,
     pub unreachable: Vec<String>,
     pub lag: u64,
@@ -136,7 +137,9 @@ impl Facts {
         if self.drained {
             blocked.push("the node is drained; `vertebra undrain` ends that".to_owned());
         }
-        if self.catching_up {
+        if self.left {
+            blocked.push("this node is no member any more; stop it".to_owned());
+        } else if self.catching_up {
             blocked.push("the node is not a voter yet; it catches up".to_owned());
         } else if !self.writable {
             blocked.push("no leader is known here; reads are answered, writes are refused".to_owned());
@@ -259,6 +262,7 @@ impl Admin {
             drained: self.drained.load(Ordering::Relaxed),
             writable: log.writable,
             catching_up: self.config.cluster.is_some() && !cluster.voter && !log.leader,
+            left: cluster.cluster.is_some() && log.applied > 0 && !cluster.member,
             clock_agrees: self.log.clock_agrees(),
             unreachable: silent.map(|other| other.member.name.clone()).collect(),
             lag: log.committed.saturating_sub(log.applied),

@@ -20,7 +20,7 @@ use crate::bodies::Bodies;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::{StreamAppendResult, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use openraft::{ChangeMembers, Raft};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// How often members ask each other how they are.
 const STATUS_EVERY: Duration = Duration::from_millis(1000);
+/// How often a node that has not heard that it is current asks.
+const CONTACT_EVERY: Duration = Duration::from_millis(250);
 const STATUS_MAX: Duration = Duration::from_millis(800);
 /// How often the leader looks for learners that have caught up.
 const PROMOTE_EVERY: Duration = Duration::from_millis(300);
@@ -154,6 +156,7 @@ impl Cluster {
         tokio::task::spawn_local(self.clone().run_asks(asked));
         tokio::task::spawn_local(self.clone().run_leading());
         tokio::task::spawn_local(self.clone().run_status());
+        tokio::task::spawn_local(self.clone().run_contact());
         tokio::task::spawn_local(self.clone().run_joining(peering.peers));
         Ok(())
     }
@@ -181,13 +184,6 @@ impl Cluster {
         self.peers.local().identity.lock().node
     }
 
-    /// An append was answered: whoever sent it leads, unless the answer says that it does not.
-    pub fn heard_leader(&self, result: &StreamAppendResult<TypeConfig>) {
-        if !matches!(result, Err(openraft::raft::StreamAppendError::HigherVote(_))) {
-            self.shared.note_contact();
-        }
-    }
-
     /// Answers a peer.
     pub async fn answer(self: Rc<Cluster>, peer: &Hello, what: u8, payload: Bytes) -> Result<Bytes, Refusal> {
         let malformed = |_| Refusal::Said("a request that cannot be read".to_owned());
@@ -201,9 +197,6 @@ impl Cluster {
             kind::APPEND_ONE => {
                 let request = frame::decode_append(payload).map_err(malformed)?;
                 let answer = self.raft.append_entries(request).await.map_err(|_| stopping())?;
-                if !matches!(answer, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                    self.shared.note_contact();
-                }
                 Ok(frame::encode(&answer))
             }
             kind::VOTE | kind::PRE_VOTE => {
@@ -542,6 +535,21 @@ impl Cluster {
         }
     }
 
+    /// A node that nobody asks for anything still finds out whether a majority stands behind whom it takes for the leader.
+    async fn run_contact(self: Rc<Cluster>) {
+        loop {
+            tokio::time::sleep(CONTACT_EVERY).await;
+            let fresh = self
+                .shared
+                .since_contact_ms()
+                .is_some_and(|ms| ms < CONTACT_EVERY.as_millis() as u64);
+            if !fresh {
+                // What comes of it is noted where all such answers come in.
+                let _cut_off = super::serve::read_index(&self.shared).await;
+            }
+        }
+    }
+
     /// Keeps this node's own line in the membership true, and makes voters of learners that have caught up.
     pub async fn run_leading(self: Rc<Cluster>) {
         let mut ready_since: Option<Instant> = None;
@@ -552,6 +560,14 @@ impl Cluster {
                 continue;
             }
             let (members, voters) = self.membership();
+            if self.shared.clock_off.load(Ordering::Acquire) && voters.len() > 1 {
+                // Commands are stamped by the leader's clock: let somebody else do it.
+                if let Err(why) = self.hand_over().await {
+                    tracing::warn!(why, "a node whose clock is off goes on leading");
+                    tokio::time::sleep(STATUS_EVERY).await;
+                }
+                continue;
+            }
             let (me, own) = (self.me(), &self.peers.local().member);
             if members.get(&me).is_some_and(|member| member != own) {
                 let change = ChangeMembers::SetNodes(BTreeMap::from([(me, own.clone())]));

@@ -193,7 +193,7 @@ pub struct Log {
     shared: Arc<Shared>,
 }
 
-/// A node that heard nothing of a leader or, leading, of a majority for so long is cut off.
+/// A node that was not told for so long that a majority stands behind the leader is cut off.
 const CUT_OFF_MS: u64 = 2_000;
 /// So long a command waits for a leader to be found.
 const PATIENCE: Duration = Duration::from_millis(3_000);
@@ -224,7 +224,7 @@ struct Shared {
     close: Notify,
     closed: watch::Sender<bool>,
     began: Instant,
-    /// When this node last heard from a leader or a majority, ms after `began`, plus one; 0: not yet.
+    /// When a majority last stood behind the leader as far as this node was told, ms after `began`, plus one; 0: not yet.
     contact_ms: AtomicU64,
     cluster: Mutex<ClusterView>,
     asks: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Asked>>>,
@@ -267,11 +267,7 @@ impl Shared {
         }
     }
 
-    /// The leader, or as leader a majority, was heard just now.
-    fn note_contact(&self) {
-        self.note_contact_at(Instant::now());
-    }
-
+    /// A majority stood behind the leader that this node knows, or is, then.
     fn note_contact_at(&self, at: Instant) {
         let ms = at.saturating_duration_since(self.began).as_millis() as u64 + 1;
         self.contact_ms.fetch_max(ms, Ordering::AcqRel);
@@ -343,8 +339,8 @@ impl Log {
         taken: Option<oneshot::Sender<Instant>>,
     ) -> Result<Applied, ProposeError> {
         let shared = &self.shared;
-        let leads = shared.leader.load(Ordering::Acquire);
-        if !leads && (!shared.clustered || shared.is_cut_off()) && !shared.closing.load(Ordering::Acquire) {
+        let led = shared.leader.load(Ordering::Acquire) || shared.clustered;
+        if (!led || shared.is_cut_off()) && !shared.closing.load(Ordering::Acquire) {
             return Err(ProposeError::NoLeader);
         }
         propose_here(shared, command, taken).await
@@ -371,8 +367,8 @@ impl Log {
             .ok_or(ProposeError::NoLeader)
     }
 
-    /// How old this node's state may be, in ms: 0 while it leads alone, else since it last heard from the leader or, when it
-    /// has not since it started, since the last command it applied.
+    /// How old this node's state may be, in ms: 0 while it leads alone, else since it was last told that it is current or,
+    /// when it was not since it started, since the last command it applied.
     pub fn state_age_ms(&self) -> u64 {
         let shared = &self.shared;
         shared.since_contact_ms().unwrap_or_else(|| {

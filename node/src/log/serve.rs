@@ -238,9 +238,14 @@ async fn read(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>, cluster: Opt
         let readers = shared.queue.take_readers().await;
         let began = Instant::now();
         let answer = loop {
+            let asked = Instant::now();
             let confirmed = tokio::time::timeout(ROUND_MAX, round(&raft, &shared, cluster.as_deref())).await;
             match confirmed {
-                Ok(Some(index)) => break Ok(index),
+                Ok(Some(index)) => {
+                    // A majority stood behind the leader after it was asked: what this node knows from it is current.
+                    shared.note_contact_at(asked);
+                    break Ok(index);
+                }
                 Ok(None) | Err(_) if began.elapsed() < PATIENCE && !shared.is_cut_off() => {
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -193,7 +193,7 @@ impl Link {
             Ok(socket) => socket.map_err(unreachable)?,
             Err(_) => return Err(PeerError::Unreachable("it does not answer".to_owned())),
         };
-        socket.set_nodelay(true).map_err(unreachable)?;
+        super::keep_alive(&socket).map_err(unreachable)?;
         socket
             .write_all(&frame::preamble(self.purpose))
             .await

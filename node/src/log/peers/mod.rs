@@ -51,6 +51,21 @@ pub struct PeerTlsError {
     pub cause: String,
 }
 
+/// Seconds of silence after which the kernel asks whether the other end is still there, and gives it up as long again after.
+const KEEP_ALIVE_S: u32 = 5;
+
+/// Frames leave at once, and a peer that vanished without a word does not hold its connection for ever.
+fn keep_alive(socket: &tokio::net::TcpStream) -> std::io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    socket.set_nodelay(true)?;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &KEEP_ALIVE_S)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &1)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &KEEP_ALIVE_S)?;
+    setsockopt(socket, sockopt::TcpUserTimeout, &(2 * KEEP_ALIVE_S * 1_000))?;
+    Ok(())
+}
+
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -73,7 +73,7 @@ struct Connection {
 
 /// Preamble, TLS, hello.
 async fn enter(cluster: &Cluster, mut socket: TcpStream) -> io::Result<Connection> {
-    socket.set_nodelay(true)?;
+    super::keep_alive(&socket)?;
     let mut preamble = [0; 8];
     socket.read_exact(&mut preamble).await?;
     let purpose = frame::purpose_of(&preamble).ok_or_else(|| frame::invalid("no peer of this format"))?;
@@ -223,7 +223,6 @@ fn append(cluster: Rc<Cluster>, answers: Answers) -> mpsc::Sender<(u64, AppendEn
             answers.end();
             match result {
                 Ok(result) => {
-                    cluster.heard_leader(&result);
                     let result: StreamAppendResult<TypeConfig> = result;
                     answers.send(call, Ok(frame::encode(&result)));
                 }
