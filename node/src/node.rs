@@ -348,15 +348,22 @@ fn peer_tls(config: &Config) -> Result<Option<Arc<PeerTls>>, PeerTlsError> {
     PeerTls::open(files).map(Arc::new).map(Some)
 }
 
-/// How this node reaches its peers.
-fn peering(config: &Config, tls: Option<Arc<PeerTls>>, listeners: Vec<TcpListener>) -> Option<Peering> {
-    let (cluster, tls) = (config.cluster.as_ref()?, tls?);
-    Some(Peering {
+/// How this node reaches its peers; without any, the sockets at which callers are let go.
+fn peering(
+    config: &Config,
+    tls: Option<Arc<PeerTls>>,
+    listeners: Vec<TcpListener>,
+) -> (Option<Peering>, Vec<TcpListener>) {
+    let (Some(cluster), Some(tls)) = (&config.cluster, tls) else {
+        return (None, listeners);
+    };
+    let peering = Peering {
         listeners,
         address: cluster.address.clone(),
         tls,
         peers: cluster.peers.clone(),
-    })
+    };
+    (Some(peering), Vec::new())
 }
 
 /// Opens the stores on the current thread, which runs a `tokio_uring` runtime.
@@ -546,11 +553,7 @@ impl Running {
             tls,
             peer_tls,
         } = secrets;
-        let (peers, strangers) = match &config.cluster {
-            Some(_) => (doors.peers, Vec::new()),
-            None => (Vec::new(), doors.peers),
-        };
-        let peering = peering(&config, peer_tls.clone(), peers);
+        let (peering, strangers) = peering(&config, peer_tls.clone(), doors.peers);
         let clock = Clock::default();
         let beats: Vec<(String, Arc<AtomicU64>)> = std::iter::once("log".to_owned())
             .chain((0..doors.http.len()).map(|n| format!("reactor-{n}")))
@@ -624,11 +627,7 @@ impl Running {
             logged_heads: Box::new(move || apply::logged_heads(&heads.0, heads.1)),
             depths: crate::admin::figures::Depths::default(),
         };
-        let shown = (admin.config.clone(), admin.log.clone(), admin.journal.clone());
-        admin.log.show(Box::new(move || {
-            let member = crate::admin::status::own_member(&shown.0, &shown.1, &shown.2);
-            serde_json::to_vec(&member).expect("a member's line has a JSON form")
-        }));
+        admin.show_to_peers();
         let (back, back_shutdown) = ShutdownTrigger::new();
         let operator = threads::operator((doors.admin, doors.socket, strangers), admin, upkeep, back_shutdown)?;
         let (watchdog_stop, stopped) = std::sync::mpsc::channel();

@@ -273,6 +273,14 @@ impl Admin {
         }
     }
 
+    /// From now on peers are shown this node's line when they ask how it is.
+    pub fn show_to_peers(&self) {
+        let (config, log, journal) = (self.config.clone(), self.log.clone(), self.journal.clone());
+        self.log.show(Box::new(move || {
+            serde_json::to_vec(&own_member(&config, &log, &journal)).expect("a member's line has a JSON form")
+        }));
+    }
+
     pub(super) async fn status(&self) -> Status {
         let depths = self.look().await;
         let (state, reasons) = self.facts().judge();
