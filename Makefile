@@ -82,7 +82,7 @@ test: packages-build packages-test packages-container venv ## Everything that gu
 .PHONY: packages-puppet
 packages-puppet:
 	$(call packages,systemd shellcheck puppet-agent puppet-lint puppet-strings ruby-rspec-puppet \
-	    puppet-module-puppetlabs-stdlib openssl iproute2 nftables chrony keepalived fdisk dosfstools e2fsprogs mount python3)
+	    puppet-module-puppetlabs-stdlib openssl iproute2 nftables chrony keepalived fdisk dosfstools e2fsprogs cryptsetup-bin mount python3)
 
 # As root: loop devices, and programs that judge their own configuration.
 .PHONY: test-puppet

@@ -47,6 +47,10 @@ class Machine:
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE / code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.folder / 'variables.fd'}"]
 
+    def _card_rom(self):
+        """QEMU's network card brings an iPXE of its own. It would take the boot from a firmware that fetches over HTTP itself."""
+        return ",romfile=" if self.firmware == "secure" else ""
+
     def _start_tpm(self):
         state, socket = self.folder / "tpm", self.folder / "tpm.sock"
         state.mkdir(exist_ok=True)
@@ -66,7 +70,7 @@ class Machine:
                    "-m", str(self.memory_mib), "-display", "none", "-monitor", "none", "-nodefaults",
                    "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
                    "-netdev", f"tap,id=net,ifname={self.tap},script=no,downscript=no",
-                   "-device", f"virtio-net-pci,netdev=net,mac={self.mac},bootindex=1",
+                   "-device", f"virtio-net-pci,netdev=net,mac={self.mac},bootindex=1{self._card_rom()}",
                    "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={self.disk}",
                    "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci", *self._firmware()]
         if self.tpm:
