@@ -206,16 +206,19 @@ def secure_boot_starts_the_signed_uki_over_http_and_no_other(lab):
     lab.server.serve()
     one = lab.machine(SECURE, firmware="secure")
     one.power_on()
+    # The firmware asks for PXE first; what it gets there is iPXE, which nobody signed.
+    one.await_line(r'failed to load Boot\d+ "UEFI PXEv4 [^\n]*Access Denied', BOOT_S)
     one.await_line("root image is the one that was asked for", BOOT_S)
-    _, lab.figures["secure_boot_to_userland_s"] = one.await_line("is mounted at /var/lib/vertebra", BOOT_S)
-    assert "Secure boot enabled" in one.said() or "secureboot: Secure boot enabled" in one.said(), "Secure Boot was off"
+    _, lab.figures["secure_boot_to_disk_s"] = one.await_line("is mounted at /var/lib/vertebra", BOOT_S)
+    assert re.search("Secure boot enabled", one.said()), "Secure Boot was off"
     for release in ("r2", "r3"):
         one.power_off()
         lab.server.call("release", "promote", release, "--site", "south")
         one.power_on()
-        _, lab.figures[f"{release}_refused_s"] = one.await_line("Access Denied|Security Violation", BOOT_S)
-        # The firmware goes on to its next entry; none of them may start a kernel.
-        waiting.until("the firmware has nothing left", BOOT_S, lambda: re.search("(?i)shell>|No bootable|boot manager|failed to load.*HTTP", one.said()))
+        refusal = r'failed to load Boot\d+ "UEFI HTTPv4 [^\n]*(Access Denied|Security Violation)'
+        _, lab.figures[f"{release}_refused_s"] = one.await_line(refusal, BOOT_S)
+        # The firmware goes on to its next entries; none of them may start a kernel.
+        one.await_line("No bootable option or device was found", BOOT_S)
         assert "vertebra: " not in one.said() and "Linux version" not in one.said(), f"{release} was started"
 
 

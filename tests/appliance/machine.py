@@ -44,6 +44,8 @@ class Machine:
         code = "OVMF_CODE_4M.secboot.fd" if self.firmware == "secure" else "OVMF_CODE_4M.fd"
         return ["-machine", "q35,smm=on" if self.firmware == "secure" else "q35",
                 "-global", "driver=cfi.pflash01,property=secure,value=on",
+                # Nobody here speaks IPv6: the firmware need not wait for an answer.
+                "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n",
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE / code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.folder / 'variables.fd'}"]
 

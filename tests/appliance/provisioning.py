@@ -70,7 +70,9 @@ class BootServer:
             f'inventory = "inventory.yaml"\nstate = "{self.state}"\noutput = "{self.output}"\n\n'
             f'[serve]\ncertificate = "{certificate}"\nkey = "{key}"\n\n'
             "[fallback]\nboots = 3\nsettle_seconds = 5\n")
-        self.state.mkdir(mode=0o700)
+        self.state.mkdir()
+        # As the operator's page makes it: nginx passes through to the releases and sees nothing else.
+        self.state.chmod(0o2771)
         self.call("render")
         # Debian's nginx and dnsmasq give up root; they must be able to read what is served.
         for folder in (self.folder, self.folder.parent):
