@@ -266,9 +266,13 @@ def two_machines_reach_serving_and_a_later_boot_needs_no_boot_service(lab):
     one.power_on()
     one.await_line("is mounted at /var/lib/vertebra", BOOT_S)
     assert "formatting" not in one.said(), "the disk was made anew"
-    waiting.until("n1.north answers the deep ping", BOOT_S, lambda: lab.server.answers_deep_ping("n1.north", check=False), pause_s=2)
-    lab.figures["n1.north later boot without boot service, to serving, s"] = round(time.monotonic() - one.powered_at, 1)
-    assert lab.server.mesh("n1.north", "fetch", messages["n1.north"], sender="X26B") == "to n1.north", "another body came back"
+    fetched = waiting.until("n1.north serves the message", BOOT_S, pause_s=2, condition=lambda: lab.server.mesh(
+        "n1.north", "fetch", messages["n1.north"], sender="X26B", check=False))
+    lab.figures["n1.north alone, power-on to serving, s"] = round(time.monotonic() - one.powered_at, 1)
+    assert fetched == "to n1.north", "another body came back"
+    # Firewall, brokers and who may ask for its health come from the catalog that Puppet kept on the disk.
+    waiting.until("n1.north answers the deep ping", PUPPET_S, lambda: lab.server.answers_deep_ping("n1.north", check=False), pause_s=2)
+    lab.figures["n1.north alone, power-on to all of its configuration, s"] = round(time.monotonic() - one.powered_at, 1)
 
 
 SCENARIOS = [
