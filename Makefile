@@ -124,9 +124,9 @@ image-twice: packages-build packages-image ## The same release twice, each from 
 	@echo "the same: $$($(SUDO) ls target/twice/first/twice | xargs)"
 
 .PHONY: boot-test
-boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names); long
+boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names; FLAVOUR=); long
 	cargo build --release -p vertebra -p vertebra-provisioning
-	$(SUDO) python3 tests/appliance/boot.py --keep target/boot-test/logs $(SCENARIOS)
+	$(SUDO) python3 tests/appliance/boot.py --flavour $(FLAVOUR) --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing

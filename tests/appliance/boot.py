@@ -39,16 +39,17 @@ class Laboratory:
     """What a scenario has: the boot server, releases, and a folder."""
 
     def __init__(self, folder, arguments):
-        self.folder, self.built = Path(folder), Path(arguments.work)
+        self.folder, self.built = Path(folder), built_release(arguments)
         (self.folder / "machines").mkdir()
         (self.folder / "server").mkdir()
-        self.server = BootServer(self.folder / "server", self.built / "boot-ca", arguments.binaries, [NORTH, SOUTH, SECURE])
+        self.server = BootServer(self.folder / "server", Path(arguments.work) / "boot-ca", arguments.binaries,
+                                 [NORTH, SOUTH, SECURE], arguments.flavour)
         self.figures = {}
         self.machines = []
 
     def release(self, name="r1"):
         """The release that was built; under another name it is a copy whose manifest says so."""
-        source, target = self.built / "releases/r1", self.folder / "releases" / name
+        source, target = self.built, self.folder / "releases" / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target)
         if name != "r1":
@@ -94,15 +95,20 @@ class Laboratory:
         self.server.end()
 
 
+def built_release(arguments):
+    """Where the release of this flavour is built."""
+    return Path(arguments.work) / "releases" / arguments.flavour / "r1"
+
+
 def build(arguments):
     """One release for all scenarios, with a boot CA that lasts as long as it does. Needs the network that apt needs."""
     work = Path(arguments.work)
     authority = Authority(work / "boot-ca", "Boot test CA")
-    release = work / "releases/r1"
+    release = built_release(arguments)
     if arguments.reuse and (release / "manifest.json").exists():
         return
     shutil.rmtree(release, ignore_errors=True)
-    subprocess.run([str(REPOSITORY / "images/build"), "release", "--flavour", "test", "--binaries", arguments.binaries,
+    subprocess.run([str(REPOSITORY / "images/build"), "release", "--flavour", arguments.flavour, "--binaries", arguments.binaries,
                     "--cache", arguments.cache, "--release", "r1", "--out", str(release.parent), "--boot-ca",
                     str(authority.certificate), "--secure-boot-key", str(machine.snakeoil_key(work)),
                     "--secure-boot-cert", str(machine.SNAKEOIL_CERTIFICATE)], check=True)
@@ -291,7 +297,7 @@ def run_apart(scenario, arguments):
     with tempfile.TemporaryDirectory(prefix="vertebra-boot-") as folder:
         apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
         passed = subprocess.run([*apart, sys.executable, __file__, "--binaries", arguments.binaries, "--work", arguments.work,
-                                 "--inside", folder, scenario.__name__], check=False).returncode == 0
+                                 "--flavour", arguments.flavour, "--inside", folder, scenario.__name__], check=False).returncode == 0
         if arguments.keep:
             target = Path(arguments.keep) / scenario.__name__
             shutil.rmtree(target, ignore_errors=True)
@@ -330,6 +336,7 @@ def main():
     parser.add_argument("--binaries", default=str(REPOSITORY / "target/release"))
     parser.add_argument("--cache", default=str(REPOSITORY / "target/image-cache"))
     parser.add_argument("--work", default=str(REPOSITORY / "target/boot-test"), help="where the release is built")
+    parser.add_argument("--flavour", choices=["test", "hardware"], default="test")
     parser.add_argument("--reuse", action="store_true", help="take the release that is there")
     parser.add_argument("--keep", help="copy consoles and logs into this folder")
     parser.add_argument("--inside", help=argparse.SUPPRESS)

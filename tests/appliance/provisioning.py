@@ -52,13 +52,14 @@ def run(command, **more):
 
 
 class BootServer:
-    """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware)."""
+    """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware); all of them boot
+    releases of one flavour."""
 
-    def __init__(self, folder, authority, binaries, machines):
+    def __init__(self, folder, authority, binaries, machines, flavour):
         self.folder, self.binary = Path(folder), Path(binaries) / "vertebra-provisioning"
         self.output, self.state = self.folder / "www", self.folder / "state"
         self.configuration = self.folder / "provisioning.toml"
-        self.machines = machines
+        self.machines, self.flavour = machines, flavour
         self.processes = {}
         self.authority = Authority(authority, "Boot test CA")
 
@@ -119,7 +120,7 @@ class BootServer:
         for name, mac, last, firmware in self.machines:
             site = name.split(".")[1]
             lines += [f"  - name: {name}", f"    site: {site}", "    role: node", f"    macs: [\"{mac}\"]",
-                      f"    address: {SITES[site]}.{last}", f"    firmware: {firmware}", "    flavour: test"]
+                      f"    address: {SITES[site]}.{last}", f"    firmware: {firmware}", f"    flavour: {self.flavour}"]
         (self.folder / "inventory.yaml").write_text("\n".join(lines) + "\n")
 
     def spawn(self, name, command, **more):
