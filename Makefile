@@ -82,7 +82,7 @@ test: packages-build packages-test packages-container venv ## Everything that gu
 .PHONY: packages-puppet
 packages-puppet:
 	$(call packages,systemd shellcheck puppet-agent puppet-lint puppet-strings ruby-rspec-puppet \
-	    puppet-module-puppetlabs-stdlib openssl iproute2 nftables chrony keepalived fdisk dosfstools e2fsprogs mount python3)
+	    puppet-module-puppetlabs-stdlib openssl iproute2 nftables chrony keepalived fdisk dosfstools e2fsprogs cryptsetup-bin mount python3)
 
 # As root: loop devices, and programs that judge their own configuration.
 .PHONY: test-puppet
@@ -109,10 +109,24 @@ image: packages-build packages-image ## A release in target/releases (BOOT_CA=, 
 	$(SUDO) images/build release --flavour $(FLAVOUR) --release $(RELEASE) --out target/releases --boot-ca $(BOOT_CA) \
 	    $(if $(SECURE_BOOT_KEY),--secure-boot-key $(SECURE_BOOT_KEY) --secure-boot-cert $(SECURE_BOOT_CERT))
 
-.PHONY: boot-test
-boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names); long
+# Two package trees of their own, and what packages write into them by chance is not the same in both.
+.PHONY: image-twice
+image-twice: packages-build packages-image ## The same release twice, each from packages installed anew: every file must be the same
 	cargo build --release -p vertebra -p vertebra-provisioning
-	$(SUDO) python3 tests/appliance/boot.py --keep target/boot-test/logs $(SCENARIOS)
+	$(SUDO) rm -rf --one-file-system target/twice && mkdir -p target/twice
+	for name in ca sb; do openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$$name" \
+	    -keyout target/twice/$$name.key -out target/twice/$$name.pem 2>/dev/null; done
+	for out in first second; do \
+	    $(SUDO) images/build release --flavour $(FLAVOUR) --release twice --out target/twice/$$out --cache target/twice/$$out-cache \
+	        --boot-ca target/twice/ca.pem --secure-boot-key target/twice/sb.key --secure-boot-cert target/twice/sb.pem; \
+	done
+	$(SUDO) diff -r target/twice/first/twice target/twice/second/twice
+	@echo "the same: $$($(SUDO) ls target/twice/first/twice | xargs)"
+
+.PHONY: boot-test
+boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data centres (SCENARIOS=, by the beginnings of their names; FLAVOUR=); long
+	cargo build --release -p vertebra -p vertebra-provisioning
+	$(SUDO) python3 tests/appliance/boot.py --flavour $(FLAVOUR) --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
 soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, fuzzing

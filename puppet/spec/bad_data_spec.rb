@@ -144,7 +144,16 @@ describe 'a stranger' do
     end
   end
 
-  # Facts are what a machine says about itself; they choose nothing.
+  # Where the site's address goes is the machine's own card, so there has to be one.
+  describe NODE, type: :host do
+    let(:node) { NODE }
+    let(:trusted_facts) { certificate_of(NODE) }
+    let(:facts) { { 'networking' => { 'interfaces' => { 'eth0' => { 'bindings' => [{ 'address' => '192.0.2.99' }] } } } } }
+
+    it('without its own address: no catalog') { is_expected.to compile.and_raise_error(/no network interface has the address 192\.0\.2\.11/) }
+  end
+
+  # Facts are what a machine says about itself; they choose nothing but the name of its own card.
   describe NODE, type: :host do
     let(:node) { NODE }
     let(:trusted_facts) { certificate_of(NODE) }

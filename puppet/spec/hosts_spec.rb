@@ -89,8 +89,9 @@ MEMBERS.each do |name, member|
         file = File.join(folder, 'keepalived.conf')
         text = text_of(catalogue, '/etc/keepalived/keepalived.conf')
         File.write(file, text.sub('/usr/lib/vertebra/vertebra-ready', '/bin/true'))
+        expect(text.scan(/(?:interface|dev) (\S+)/).flatten.uniq).to eq(['eth1'])
         # It looks for its interface, so there is one, in a network of its own.
-        in_network = 'ip link add eth0 type veth peer name eth1 && exec /usr/sbin/keepalived --config-test --use-file "$0"'
+        in_network = 'ip link add eth1 type veth peer name eth0 && exec /usr/sbin/keepalived --config-test --use-file "$0"'
         said, status = Open3.capture2e('unshare', '--net', 'sh', '-c', in_network, file)
         expect(status.success?).to be(true), said
       end

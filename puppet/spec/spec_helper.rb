@@ -35,6 +35,12 @@ RSpec.configure do |c|
     'os' => { 'name' => 'Debian', 'family' => 'Debian', 'release' => { 'major' => '12', 'full' => '12.11' } },
     'osfamily' => 'Debian', 'operatingsystem' => 'Debian', 'operatingsystemrelease' => '12.11',
     'service_provider' => 'systemd', 'path' => '/usr/sbin:/usr/bin:/sbin:/bin',
+    # Any machine's own address is on its second card.
+    'networking' => { 'interfaces' => {
+      'eth0' => { 'bindings' => [{ 'address' => '10.0.0.1' }] },
+      'eth1' => { 'bindings' => MEMBERS.values.map { |member| { 'address' => member['address'] } } },
+      'wlan0' => { 'mac' => '52:54:00:00:00:01' },
+    } },
   }
 end
 

@@ -44,8 +44,14 @@ class Machine:
         code = "OVMF_CODE_4M.secboot.fd" if self.firmware == "secure" else "OVMF_CODE_4M.fd"
         return ["-machine", "q35,smm=on" if self.firmware == "secure" else "q35",
                 "-global", "driver=cfi.pflash01,property=secure,value=on",
+                # Nobody here speaks IPv6: the firmware need not wait for an answer.
+                "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n",
                 "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE / code}",
                 "-drive", f"if=pflash,unit=1,format=raw,file={self.folder / 'variables.fd'}"]
+
+    def _card_rom(self):
+        """QEMU's network card brings an iPXE of its own. It would take the boot from a firmware that fetches over HTTP itself."""
+        return ",romfile=" if self.firmware == "secure" else ""
 
     def _start_tpm(self):
         state, socket = self.folder / "tpm", self.folder / "tpm.sock"
@@ -66,7 +72,7 @@ class Machine:
                    "-m", str(self.memory_mib), "-display", "none", "-monitor", "none", "-nodefaults",
                    "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
                    "-netdev", f"tap,id=net,ifname={self.tap},script=no,downscript=no",
-                   "-device", f"virtio-net-pci,netdev=net,mac={self.mac},bootindex=1",
+                   "-device", f"virtio-net-pci,netdev=net,mac={self.mac},bootindex=1{self._card_rom()}",
                    "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={self.disk}",
                    "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci", *self._firmware()]
         if self.tpm:

@@ -5,7 +5,8 @@
     mesh.py fetch   ... --from A ID                prints the body
     mesh.py load    ... --from A --to B            sends and lists until its input ends, then prints figures as JSON
 
-Every client takes --host, --port, --name (in the certificate), --ca, --certificate, --key, --shared-key, --password.
+Every client takes --host, --port, --name (in the certificate), --ca, --certificate, --key, --shared-key, --password;
+--source is the address it comes from, where a firewall lets in clients of some networks alone.
 """
 
 import argparse
@@ -45,7 +46,8 @@ class Client:
     def call(self, method, rest, headers=(), body=None, keep=True):
         """Gives (status, body). Raises OSError or HTTPException when there is no answer."""
         if self.connection is None:
-            plain = socket.create_connection((self.arguments.host, self.arguments.port), timeout=WAIT_MAX_S)
+            source = (self.arguments.source, 0) if self.arguments.source else None
+            plain = socket.create_connection((self.arguments.host, self.arguments.port), WAIT_MAX_S, source)
             self.connection = http.client.HTTPConnection(self.arguments.name)
             self.connection.sock = self.context.wrap_socket(plain, server_hostname=self.arguments.name)
         every = {"Authorization": self.token(), "Accept": "application/vnd.mesh.v2+json", **dict(headers)}
@@ -122,6 +124,7 @@ def main():
     parser.add_argument("rest", nargs="*")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=443)
+    parser.add_argument("--source")
     for name in ("name", "ca", "certificate", "key", "shared-key", "password", "from"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--to")

@@ -1,6 +1,6 @@
 """Two data centres in a private network: bridges, dnsmasq, nginx, the boot service, a Puppet server.
 
-Run everything here under `unshare --mount --net`: bridges, addresses and mounts end with the test.
+Run everything here under `unshare --mount --net --pid`: bridges, mounts and processes end with the test.
 """
 
 import json
@@ -8,19 +8,43 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from authority import Authority
 import waiting
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
 DOMAIN = "vertebra.example"
 PUPPET_NAME, PUPPET_ADDRESS = f"puppet.{DOMAIN}", "203.0.113.2"
 NAMES_ADDRESS = "203.0.113.3"
 # Debian's package keeps it beside the modules, to be chosen from.
 STDLIB = Path("/usr/share/puppet/modules.available/puppetlabs-stdlib")
 SITES = {"north": "192.0.2", "south": "198.51.100"}
+# One of the networks that `vertebra::firewall::clients` of the example data lets in.
+CLIENT_ADDRESS = "10.16.0.1"
+PASSWORD = "password-of-a-test"
+# Nobody logs in to a machine, so what an operator would type there comes as Puppet's. For all machines, beside site.pp.
+MAILBOXES = """\
+$door = '--socket /run/vertebra/admin.sock'
+file { '/run/password-of-mailboxes':
+  mode    => '0600',
+  content => Sensitive('%s'),
+}
+['X26A', 'X26B'].each |$mailbox| {
+  exec { "/usr/bin/vertebra mailbox add ${mailbox} --ods X26 --password-file /run/password-of-mailboxes ${door}":
+    unless  => "/usr/bin/vertebra mailbox show ${mailbox} ${door}",
+    require => [File['/run/password-of-mailboxes'], Class['vertebra']],
+    before  => Exec['workflow'],
+  }
+}
+exec { 'workflow':
+  command => "/usr/bin/vertebra workflow add VERTEBRA_TEST --sender X26A --receiver X26B ${door}",
+  unless  => "/usr/bin/vertebra workflow show VERTEBRA_TEST ${door}",
+}
+""" % PASSWORD
 
 
 def run(command, **more):
@@ -28,13 +52,14 @@ def run(command, **more):
 
 
 class BootServer:
-    """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware)."""
+    """The boot server of both sites. `machines` are (name, mac, last number of the address, firmware); all of them boot
+    releases of one flavour."""
 
-    def __init__(self, folder, authority, binaries, machines):
+    def __init__(self, folder, authority, binaries, machines, flavour):
         self.folder, self.binary = Path(folder), Path(binaries) / "vertebra-provisioning"
         self.output, self.state = self.folder / "www", self.folder / "state"
         self.configuration = self.folder / "provisioning.toml"
-        self.machines = machines
+        self.machines, self.flavour = machines, flavour
         self.processes = {}
         self.authority = Authority(authority, "Boot test CA")
 
@@ -46,7 +71,9 @@ class BootServer:
             f'inventory = "inventory.yaml"\nstate = "{self.state}"\noutput = "{self.output}"\n\n'
             f'[serve]\ncertificate = "{certificate}"\nkey = "{key}"\n\n'
             "[fallback]\nboots = 3\nsettle_seconds = 5\n")
-        self.state.mkdir(mode=0o700)
+        self.state.mkdir()
+        # As the operator's page makes it: nginx passes through to the releases and sees nothing else.
+        self.state.chmod(0o2771)
         self.call("render")
         # Debian's nginx and dnsmasq give up root; they must be able to read what is served.
         for folder in (self.folder, self.folder.parent):
@@ -60,7 +87,7 @@ class BootServer:
         for site in SITES:
             files = self.output / site
             self.spawn(f"dnsmasq-{site}", ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--pid-file",
-                                           "--except-interface=lo", f"--conf-file={files / 'dnsmasq.conf'}"])
+                                           f"--conf-file={files / 'dnsmasq.conf'}"])
             self.spawn(f"nginx-{site}", ["nginx", "-e", "stderr", "-g", "daemon off;", "-c", files / "nginx.conf"])
         waiting.until("the boot service answers", 20, self.status_or_none)
         for name, process in self.processes.items():
@@ -93,7 +120,7 @@ class BootServer:
         for name, mac, last, firmware in self.machines:
             site = name.split(".")[1]
             lines += [f"  - name: {name}", f"    site: {site}", "    role: node", f"    macs: [\"{mac}\"]",
-                      f"    address: {SITES[site]}.{last}", f"    firmware: {firmware}", "    flavour: test"]
+                      f"    address: {SITES[site]}.{last}", f"    firmware: {firmware}", f"    flavour: {self.flavour}"]
         (self.folder / "inventory.yaml").write_text("\n".join(lines) + "\n")
 
     def spawn(self, name, command, **more):
@@ -147,6 +174,23 @@ class BootServer:
         assert not check or done.stdout.endswith("200"), f"{name} answers the deep ping with {done.stdout!r}"
         return done.stdout.endswith("200")
 
+    def mesh(self, name, what, *rest, sender, receiver=None, check=True):
+        """What the small MESH client gets from a machine, as a clinical system of one of the networks that may come; None
+        when it gets nothing and `check` is off."""
+        secrets = Path("/etc/puppet/vertebra-secrets")
+        authority = Authority(secrets / "authority", "made by make-secrets")
+        certificate, key = authority.issue("client", "test.x26.api.mesh-client.nhs.uk", "clientAuth")
+        shared_key = re.search(r'mesh_key: "(\w+)"', (secrets / "common.yaml").read_text()).group(1)
+        site, last = name.split(".")[1], next(m[2] for m in self.machines if m[0] == name)
+        run(f"ip address replace {CLIENT_ADDRESS}/32 dev br-{site}")
+        done = subprocess.run(
+            [sys.executable, HERE / "mesh.py", what, *rest, "--host", f"{SITES[site]}.{last}", "--source", CLIENT_ADDRESS,
+             "--name", f"{name}.{DOMAIN}", "--ca", authority.certificate, "--certificate", certificate, "--key", key,
+             "--shared-key", shared_key, "--password", PASSWORD, "--from", sender,
+             *(["--to", receiver] if receiver else [])], capture_output=True, text=True, timeout=90, check=False)
+        assert not check or done.returncode == 0, f"{name}: mesh {what} failed: {done.stderr}"
+        return done.stdout.strip() if done.returncode == 0 else None
+
     def signed_extensions(self, name):
         """Role and data centre in the certificate that the Puppet CA signed."""
         certificate = next((self.folder / "puppet").rglob(f"ca/signed/{name}.{DOMAIN}.pem"))
@@ -156,6 +200,17 @@ class BootServer:
             match = re.search(rf"{re.escape(number)}:\s*\n\s*(?:\.\.)?(\S+)", text)
             found[key] = match.group(1).lstrip(".") if match else None
         return found
+
+    def puppet_is_through(self, name):
+        """Whether the Puppet server has the report of a whole run; fails when that run failed."""
+        reports = sorted((self.folder / "puppet").rglob(f"reports/{name}.{DOMAIN}/*.yaml"))
+        if not reports:
+            return False
+        text = reports[-1].read_text(errors="replace")
+        status = re.search(r"^status: '?(\w+)", text, re.MULTILINE)
+        errors = re.findall(r"- level: err\n(?:  \w+:.*\n)*?  message: (.*)", text)
+        assert status is None or status.group(1) != "failed", f"Puppet failed on {name}: {errors[:10]}"
+        return status is not None
 
     # --- Puppet -----------------------------------------------------------------------------------------------------
 
@@ -174,6 +229,7 @@ class BootServer:
         shutil.copytree(REPOSITORY / "puppet/control", code)
         shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", dirs_exist_ok=True)
         shutil.copytree(STDLIB, code / "modules/stdlib", symlinks=False, dirs_exist_ok=True)
+        (code / "manifests/mailboxes.pp").write_text(MAILBOXES)
         run([code / "make-secrets", "/etc/puppet/vertebra-secrets", *[f"{name}.{DOMAIN}" for name, *_ in self.machines]])
         policy = Path("/etc/puppet/vertebra-autosign")
         policy.write_text(f"#!/bin/sh\nexec {self.binary} --config {self.configuration} autosign \"$1\"\n")

@@ -20,7 +20,8 @@ pub(super) fn config(name: &Word, site: &Site, machines: &[&Machine], place: &Pl
     if let Some(interface) = &site.interface {
         line(format_args!("interface={interface}"));
     }
-    line(format_args!("bind-dynamic\n"));
+    // Loopback belongs to no site: two on one boot server would meet there.
+    line(format_args!("except-interface=lo\nbind-dynamic\n"));
     line(format_args!(
         "# Names: the boot server's, the machines', and what the site's own servers know."
     ));

@@ -49,9 +49,9 @@ fn a_machine_goes_back_after_three_boots_without_a_check_in_and_on_with_another_
     wait_for("the boot file is the earlier release's", || {
         script(&server).contains("/releases/1/")
     });
-    let efi =
-        std::fs::read_to_string(server.path("out/north/www/boot/52-54-00-00-00-11.efi")).expect("the link leads to it");
-    assert_eq!(efi, "MZ image of 1");
+    wait_for("and so is what firmware fetches itself", || {
+        server.read("out/north/www/boot/52-54-00-00-00-11.efi") == "MZ image of 1"
+    });
     assert!(
         server
             .read("out/north/www/boot/52-54-00-00-00-12.ipxe")

@@ -7,17 +7,17 @@
 #
 # @param address
 #   The address with its prefix length.
-# @param interface
-#   The network interface that carries it.
 # @param router_id
 #   VRRP's number, unique on the network segment.
 # @param password
 #   Shared by the site's nodes; keeps accidents apart, not attackers: the firewall lets in the site's nodes alone.
+# @param interface
+#   The network interface that carries it; without it, the one that has the machine's own address.
 class vertebra::virtual_address (
   Vertebra::Cidr $address,
-  Pattern[/\A[a-z][a-z0-9._-]{0,14}\z/] $interface,
   Integer[1, 255] $router_id,
   Sensitive[Pattern[/\A[!-~]{8}\z/]] $password,
+  Optional[Pattern[/\A[a-z][a-z0-9._-]{0,14}\z/]] $interface = undef,
 ) {
   $plain = $address.split('/')[0]
   $taken = $vertebra::members.filter |$name, $member| { $member['address'] == $plain }
@@ -27,6 +27,15 @@ class vertebra::virtual_address (
   $nodes = ($vertebra::members.filter |$name, $member| {
       $member['datacentre'] == $vertebra::datacentre and $member['role'] == 'node'
   }).keys.sort
+
+  # Cards are named after their places, so machines of one site may call them differently.
+  $own = $vertebra::self['address']
+  $having = pick($facts.dig('networking', 'interfaces'), {}).filter |$name, $card| {
+    $own in pick($card['bindings'], []).map |$binding| { $binding['address'] }
+  }
+  if $interface == undef and empty($having) {
+    fail("no network interface has the address ${own} of ${vertebra::certname}; name one in vertebra::virtual_address::interface")
+  }
 
   package { 'keepalived':
     ensure => installed,
@@ -40,11 +49,11 @@ class vertebra::virtual_address (
     backup       => false,
     content      => Sensitive(epp('vertebra/keepalived.conf.epp', {
           'address'   => $address,
-          'interface' => $interface,
+          'interface' => pick($interface, keys($having)[0]),
           'router_id' => $router_id,
           'password'  => $password.unwrap,
           'priority'  => 100 - $nodes.index($vertebra::certname),
-          'own'       => $vertebra::self['address'],
+          'own'       => $own,
           'peers'     => ($vertebra::site_peers.map |$name, $member| { $member['address'] }).sort,
     })),
     validate_cmd => '/usr/sbin/keepalived --config-test --use-file %',
