@@ -24,9 +24,11 @@
 //! | `POST /admin/audit/query`, `…/export` with an [`audit::Search`] | a page of audit entries: [`audit::Page`] |
 //! | `POST /admin/load[?since=MS]` with NDJSON | loads patients: [`load::BatchReport`] |
 //! | `POST /admin/unload` with an [`load::Unload`] | a page of records: NDJSON that ends in a [`load::PageEnd`] |
+//! | `POST /admin/backup[?bytes_per_second=N]` | everything of one position: [`backup`] |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
 pub mod audit;
+mod backup;
 pub mod clients;
 pub mod directory;
 pub mod figures;
@@ -138,6 +140,15 @@ impl Answer {
     fn ok(value: &impl Serialize) -> Answer {
         Answer::json(StatusCode::OK, value)
     }
+
+    fn into_response(self) -> Response {
+        ::http::Response::builder()
+            .status(self.status)
+            .header(header::CONTENT_TYPE, self.content_type)
+            .header(header::CACHE_CONTROL, "no-store")
+            .body(ResponseBody::Full(Bytes::from(self.body)))
+            .expect("a status and two constant headers")
+    }
 }
 
 /// Why an operator's request was refused. Each has one code, one status and one sentence that says what to do.
@@ -164,6 +175,15 @@ pub enum Refused {
     /// Apply refused the command.
     #[error("the change was refused ({0}); nothing was changed")]
     Judged(&'static str),
+    /// Something that excludes it is under way.
+    #[error("{0}")]
+    Busy(String),
+    /// The disk lacks room for it.
+    #[error("{0}")]
+    NoSpace(String),
+    /// This node cannot do it as it stands.
+    #[error("{0}")]
+    Unable(String),
     /// Something of ours failed; the log says what.
     #[error("the node could not answer; its log says why")]
     Failed,
@@ -180,6 +200,9 @@ impl Refused {
             Refused::Unknown(_) => ("unknown", StatusCode::NOT_FOUND),
             Refused::NotTaken(_) => ("not_taken", StatusCode::SERVICE_UNAVAILABLE),
             Refused::Judged(_) => ("refused", StatusCode::CONFLICT),
+            Refused::Busy(_) => ("busy", StatusCode::CONFLICT),
+            Refused::NoSpace(_) => ("no_space", StatusCode::INSUFFICIENT_STORAGE),
+            Refused::Unable(_) => ("unable", StatusCode::SERVICE_UNAVAILABLE),
             Refused::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -221,6 +244,7 @@ pub(crate) enum Call {
     AuditSearch(audit::Kind),
     Load,
     Unload,
+    Backup,
     Clock,
 }
 
@@ -257,6 +281,7 @@ impl Call {
             (&Method::POST, "admin", Some("audit"), Some("export")) => Some(Call::AuditSearch(audit::Kind::Export)),
             (&Method::POST, "admin", Some("load"), None) => Some(Call::Load),
             (&Method::POST, "admin", Some("unload"), None) => Some(Call::Unload),
+            (&Method::POST, "admin", Some("backup"), None) => Some(Call::Backup),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
         }
@@ -292,6 +317,7 @@ impl Call {
             | Call::AuditSearch(_)
             | Call::Load
             | Call::Unload
+            | Call::Backup
             | Call::Clock => false,
         }
     }
@@ -308,7 +334,12 @@ impl Admin {
     /// Answers one request of the front door's kind. `channel` is which listener it came through.
     pub async fn handle(&self, channel: Channel, request: Request) -> Response {
         let Request { head, body, id, .. } = request;
-        let bytes_max = Call::of(&head.method, head.uri.path()).map_or(BODY_BYTES_MAX, |call| call.body_bytes_max());
+        let call = Call::of(&head.method, head.uri.path());
+        if call == Some(Call::Backup) && (channel == Channel::Socket || self.sandbox) {
+            let streamed = self.backup(head.uri.query().unwrap_or(""), id).await;
+            return streamed.unwrap_or_else(|refused| refused.answer().into_response());
+        }
+        let bytes_max = call.map_or(BODY_BYTES_MAX, |call| call.body_bytes_max());
         let answer = match body.collect(bytes_max).await {
             Ok(body) => {
                 self.answer(
@@ -323,12 +354,7 @@ impl Admin {
             }
             Err(cause) => Refused::Malformed(cause.to_string()).answer(),
         };
-        ::http::Response::builder()
-            .status(answer.status)
-            .header(header::CONTENT_TYPE, answer.content_type)
-            .header(header::CACHE_CONTROL, "no-store")
-            .body(ResponseBody::Full(Bytes::from(answer.body)))
-            .expect("a status and two constant headers")
+        answer.into_response()
     }
 
     /// The same without HTTP around it.
@@ -384,6 +410,8 @@ impl Admin {
             Call::AuditSearch(kind) => self.audit_search(kind, directory::parse(&body)?, id).await,
             Call::Load => self.load(query, body, id).await,
             Call::Unload => self.unload(&body, id).await,
+            // It is streamed, and was told apart before.
+            Call::Backup => Err(Refused::NoSuchCall),
             Call::Clock => self.move_clock(&body, id).await,
         }
     }

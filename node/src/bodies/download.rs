@@ -1,6 +1,7 @@
 //! Reading a body piece by piece, one piece ahead.
 
 use super::{Manifest, Shared, record_key};
+use crate::base::UploadId;
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::journal::{ReadError, Stream};
 use bytes::Bytes;
@@ -104,6 +105,30 @@ async fn read_piece(shared: Arc<Shared>, manifest: Manifest, piece: u32) -> Resu
         }
     }
     Err(gone(before.map_or(0, |position| position.segment)))
+}
+
+/// The same for a copy of whatever is here, blocking: no manifest says how long the piece is.
+pub(super) fn read_piece_blocking(shared: &Shared, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
+    let mut before = None;
+    for _ in 0..MOVES_MAX {
+        let Some(position) = shared.map.position(upload, piece) else {
+            break;
+        };
+        if before == Some(position) {
+            break;
+        }
+        let key = record_key(upload, piece);
+        match shared.journal.read_blocking(Stream::Bodies, position, key) {
+            Ok(bytes) => return Ok(bytes),
+            Err(ReadError::Gone { .. }) => before = Some(position),
+            Err(ReadError::Corrupt { .. }) if shared.map.position(upload, piece) != Some(position) => {}
+            Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => return Err(error),
+        }
+    }
+    Err(ReadError::Gone {
+        stream: Stream::Bodies,
+        segment: before.map_or(0, |position| position.segment),
+    })
 }
 
 /// Bytes of a piece: all but the last are full.

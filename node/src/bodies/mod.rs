@@ -26,12 +26,14 @@ mod upload;
 use crate::base::{Digest, Timestamp, UploadId};
 use crate::journal::{Journal, Position, ReadError, RecordKey};
 use crate::ledger::{Hold, Ledger};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use download::Download;
 pub use map::HELD as HELD_UPLOADS;
-pub use upload::Upload;
+pub use upload::{Placing, Upload};
 
 use map::Map;
 use reclaim::Reclaim;
@@ -63,6 +65,19 @@ struct Shared {
     map: Map,
     /// One turn at a time; what it remembers between turns is not worth keeping over a restart.
     reclaim: tokio::sync::Mutex<Reclaim>,
+    /// While there are any, nothing is dropped. Changed to more than none under `reclaim` alone.
+    keepers: AtomicUsize,
+}
+
+/// Keeps every piece while it lives.
+pub struct Kept {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.shared.keepers.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Figures for metrics and `status`.
@@ -85,6 +100,7 @@ impl Bodies {
                 journal,
                 map,
                 reclaim: tokio::sync::Mutex::default(),
+                keepers: AtomicUsize::new(0),
             }),
         }
     }
@@ -119,6 +135,42 @@ impl Bodies {
     /// Reads from `from_piece` on. Every piece is checked against its own checksum and key.
     pub fn read(&self, manifest: Manifest, from_piece: u32) -> Download {
         Download::new(self.shared.clone(), manifest, from_piece)
+    }
+
+    /// Keeps every piece that is here until the guard is dropped, also of uploads that state releases meanwhile. Waits for a
+    /// running turn of the space reclaim.
+    pub async fn keep_all(&self) -> Kept {
+        let reclaim = self.shared.reclaim.lock().await;
+        self.shared.keepers.fetch_add(1, Ordering::AcqRel);
+        drop(reclaim);
+        Kept {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// The pieces of an upload that are here: number and bytes, in order.
+    pub fn pieces(&self, upload: UploadId) -> Vec<(u32, u32)> {
+        let pieces = self.shared.map.pieces(upload);
+        pieces
+            .into_iter()
+            .map(|(piece, position)| (piece, position.bytes))
+            .collect()
+    }
+
+    /// One piece; blocking, checked against its own checksum and key.
+    ///
+    /// # Errors
+    /// As [`Bodies::read`].
+    pub fn read_piece_blocking(&self, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
+        download::read_piece_blocking(&self.shared, upload, piece)
+    }
+
+    /// Writes a piece of an upload that was made elsewhere; resolves once it is durable and in the map.
+    ///
+    /// # Errors
+    /// As the journal's append.
+    pub fn place(&self, upload: UploadId, piece: u32, payload: Bytes) -> Placing {
+        upload::place(&self.shared, upload, piece, vec![payload])
     }
 
     /// One turn of the space reclaim: drops expired orphans, rewrites at most `bytes_max` of live pieces out of segments

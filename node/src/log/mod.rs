@@ -10,6 +10,7 @@
 //! Invariants: an answer is given only after the command is durable and applied; entries are applied in order, once;
 //! a fatal error of Raft or its storage ends the process, it never serves on.
 
+pub mod backup;
 mod checkpoint;
 mod clock;
 mod index;
@@ -172,6 +173,8 @@ struct Shared {
     closing: AtomicBool,
     close: Notify,
     closed: watch::Sender<bool>,
+    /// Backups that wait for their copy of the ledger.
+    backups: backup::Asked,
 }
 
 impl Shared {
@@ -191,6 +194,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             close: Notify::new(),
             closed: watch::Sender::new(false),
+            backups: backup::Asked::default(),
         }
     }
 }
@@ -403,4 +407,7 @@ pub enum OpenError {
     /// openraft stopped with a fatal error.
     #[error("raft: {0}")]
     Raft(String),
+    /// The data folder holds a part of a backup alone.
+    #[error("a restore into {0} was cut short; run `vertebra restore` again, which begins by clearing the folder")]
+    Restoring(String),
 }

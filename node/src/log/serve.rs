@@ -20,8 +20,10 @@ pub fn start(keeper: Keeper) {
     let (raft, shared) = (keeper.raft.clone(), keeper.shared.clone());
     note_leadership(&raft, &shared);
     tokio::task::spawn_local(watch_leadership(raft.clone(), shared.clone()));
-    let proposing = tokio::task::spawn_local(propose(raft.clone(), shared.clone()));
+    let proposing = tokio::task::spawn_local(propose(raft, shared.clone()));
     tokio::task::spawn_local(close_when_asked(&keeper, proposing));
+    let snapshots = keeper.snapshots.clone();
+    tokio::task::spawn_local(super::backup::copy_when_asked(snapshots, shared, keeper.reserve_bytes));
     tokio::task::spawn_local(keeper.run());
 }
 
