@@ -27,9 +27,11 @@
 //! | `POST /admin/cluster/leave` `{"id": N}` | takes a member out |
 //! | `POST /admin/cluster/drain`, `…/undrain` | hands leadership away and says "not ready"; ready again |
 //! | `POST /admin/cluster/go-alone` | makes this node the only member, under a new epoch |
+//! | `POST /admin/backup[?bytes_per_second=N]` | everything of one position: [`backup`] |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
 pub mod audit;
+mod backup;
 pub mod clients;
 mod cluster;
 pub mod directory;
@@ -144,6 +146,15 @@ impl Answer {
     fn ok(value: &impl Serialize) -> Answer {
         Answer::json(StatusCode::OK, value)
     }
+
+    fn into_response(self) -> Response {
+        ::http::Response::builder()
+            .status(self.status)
+            .header(header::CONTENT_TYPE, self.content_type)
+            .header(header::CACHE_CONTROL, "no-store")
+            .body(ResponseBody::Full(Bytes::from(self.body)))
+            .expect("a status and two constant headers")
+    }
 }
 
 /// Why an operator's request was refused. Each has one code, one status and one sentence that says what to do.
@@ -173,6 +184,15 @@ pub enum Refused {
     /// Apply refused the command.
     #[error("the change was refused ({0}); nothing was changed")]
     Judged(&'static str),
+    /// Something that excludes it is under way.
+    #[error("{0}")]
+    Busy(String),
+    /// The disk lacks room for it.
+    #[error("{0}")]
+    NoSpace(String),
+    /// This node cannot do it as it stands.
+    #[error("{0}")]
+    Unable(String),
     /// Something of ours failed; the log says what.
     #[error("the node could not answer; its log says why")]
     Failed,
@@ -190,6 +210,9 @@ impl Refused {
             Refused::NotTaken(_) => ("not_taken", StatusCode::SERVICE_UNAVAILABLE),
             Refused::Cluster(_) => ("refused", StatusCode::CONFLICT),
             Refused::Judged(_) => ("refused", StatusCode::CONFLICT),
+            Refused::Busy(_) => ("busy", StatusCode::CONFLICT),
+            Refused::NoSpace(_) => ("no_space", StatusCode::INSUFFICIENT_STORAGE),
+            Refused::Unable(_) => ("unable", StatusCode::SERVICE_UNAVAILABLE),
             Refused::Failed => ("failed", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -234,6 +257,7 @@ pub(crate) enum Call {
     Leave,
     Drain(bool),
     GoAlone,
+    Backup,
     Clock,
 }
 
@@ -274,6 +298,7 @@ impl Call {
             (&Method::POST, "admin", Some("cluster"), Some("drain")) => Some(Call::Drain(true)),
             (&Method::POST, "admin", Some("cluster"), Some("undrain")) => Some(Call::Drain(false)),
             (&Method::POST, "admin", Some("cluster"), Some("go-alone")) => Some(Call::GoAlone),
+            (&Method::POST, "admin", Some("backup"), None) => Some(Call::Backup),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
         }
@@ -312,6 +337,7 @@ impl Call {
             | Call::Leave
             | Call::Drain(_)
             | Call::GoAlone
+            | Call::Backup
             | Call::Clock => false,
         }
     }
@@ -328,7 +354,12 @@ impl Admin {
     /// Answers one request of the front door's kind. `channel` is which listener it came through.
     pub async fn handle(&self, channel: Channel, request: Request) -> Response {
         let Request { head, body, id, .. } = request;
-        let bytes_max = Call::of(&head.method, head.uri.path()).map_or(BODY_BYTES_MAX, |call| call.body_bytes_max());
+        let call = Call::of(&head.method, head.uri.path());
+        if call == Some(Call::Backup) && (channel == Channel::Socket || self.sandbox) {
+            let streamed = self.backup(head.uri.query().unwrap_or(""), id).await;
+            return streamed.unwrap_or_else(|refused| refused.answer().into_response());
+        }
+        let bytes_max = call.map_or(BODY_BYTES_MAX, |call| call.body_bytes_max());
         let answer = match body.collect(bytes_max).await {
             Ok(body) => {
                 self.answer(
@@ -343,12 +374,7 @@ impl Admin {
             }
             Err(cause) => Refused::Malformed(cause.to_string()).answer(),
         };
-        ::http::Response::builder()
-            .status(answer.status)
-            .header(header::CONTENT_TYPE, answer.content_type)
-            .header(header::CACHE_CONTROL, "no-store")
-            .body(ResponseBody::Full(Bytes::from(answer.body)))
-            .expect("a status and two constant headers")
+        answer.into_response()
     }
 
     /// The same without HTTP around it.
@@ -407,6 +433,8 @@ impl Admin {
             Call::Leave => self.leave(directory::parse(&body)?, id).await,
             Call::Drain(drained) => self.drain(drained, id).await,
             Call::GoAlone => self.go_alone(id).await,
+            // It is streamed, and was told apart before.
+            Call::Backup => Err(Refused::NoSuchCall),
             Call::Clock => self.move_clock(&body, id).await,
         }
     }

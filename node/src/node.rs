@@ -30,6 +30,7 @@ use crate::http::{
     TlsShared,
 };
 use crate::journal::JournalConfig;
+use crate::log::backup::{self, RestoreError, Restored, Source};
 use crate::log::{Log, LogConfig, OpenError, Opened, PeerTls, PeerTlsError, PeerTlsFiles, Peering};
 use crate::metrics::Metrics;
 use crate::ring::socket::bind_shared;
@@ -392,6 +393,25 @@ pub async fn open_store(config: &Config) -> Result<Store, NodeError> {
         bodies: opened.bodies,
         logged_heads,
     })
+}
+
+/// Whether a backup may be put into the data folder of `config`.
+///
+/// # Errors
+/// `NotEmpty`; `Io`.
+pub fn check_restorable(config: &Config) -> Result<(), RestoreError> {
+    backup::check_empty(&config.node.data)
+}
+
+/// Puts a verified backup into the data folder, whose lock the caller holds; the current thread runs a `tokio_uring`
+/// runtime.
+///
+/// # Errors
+/// As [`backup::restore`].
+pub async fn restore(config: &Config, source: &Source, put: &mut dyn FnMut(u64)) -> Result<Restored, RestoreError> {
+    let (log, journal) = (log_config(config), journal_config(config));
+    let apply = Box::new(apply::apply);
+    backup::restore(&log, journal, config.ledger.map_bytes_max, apply, source, put).await
 }
 
 /// Runs until SIGTERM or SIGINT: then finishes what runs, checkpoints and returns.

@@ -1,6 +1,6 @@
 //! Reading a body piece by piece, one piece ahead.
 
-use super::upload::append_piece;
+use super::upload::place;
 use super::{Manifest, Shared, record_key};
 use crate::base::UploadId;
 use crate::base::limits::PIECE_BYTES_MAX;
@@ -10,7 +10,6 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use tokio::sync::oneshot;
 
 /// A piece may be moved while it is read; it is not moved this often in that time.
 const MOVES_MAX: u32 = 8;
@@ -97,8 +96,7 @@ async fn read_piece(shared: Arc<Shared>, manifest: Manifest, piece: u32) -> Resu
                 tracing::warn!(%error, "a damaged piece of a body was replaced by another member's");
             }
             // The next reader finds it here; this one does not wait for that.
-            let (tell, _kept) = oneshot::channel();
-            append_piece(&shared, manifest.upload, piece, vec![bytes.clone()], tell);
+            let _kept = place(&shared, manifest.upload, piece, vec![bytes.clone()]);
             Ok(bytes)
         }
         Ok(_) | Err(_) => Err(error),
@@ -133,6 +131,30 @@ pub(super) async fn read_here(shared: &Shared, upload: UploadId, piece: u32) -> 
         }
     }
     Err(gone(before.map_or(0, |position| position.segment)))
+}
+
+/// The same for a copy of whatever is here, blocking: no manifest says how long the piece is.
+pub(super) fn read_piece_blocking(shared: &Shared, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
+    let mut before = None;
+    for _ in 0..MOVES_MAX {
+        let Some(position) = shared.map.position(upload, piece) else {
+            break;
+        };
+        if before == Some(position) {
+            break;
+        }
+        let key = record_key(upload, piece);
+        match shared.journal.read_blocking(Stream::Bodies, position, key) {
+            Ok(bytes) => return Ok(bytes),
+            Err(ReadError::Gone { .. }) => before = Some(position),
+            Err(ReadError::Corrupt { .. }) if shared.map.position(upload, piece) != Some(position) => {}
+            Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => return Err(error),
+        }
+    }
+    Err(ReadError::Gone {
+        stream: Stream::Bodies,
+        segment: before.map_or(0, |position| position.segment),
+    })
 }
 
 /// Bytes of a piece: all but the last are full.

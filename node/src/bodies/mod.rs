@@ -29,13 +29,13 @@ use crate::journal::{AppendError, Journal, Position, ReadError, RecordKey};
 use crate::ledger::{Hold, Ledger};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::oneshot;
 
 pub use download::Download;
 pub use map::HELD as HELD_UPLOADS;
 pub use others::{Others, Sent};
-pub use upload::Upload;
+pub use upload::{Placing, Upload};
 
 use map::Map;
 use reclaim::Reclaim;
@@ -69,6 +69,19 @@ struct Shared {
     reclaim: tokio::sync::Mutex<Reclaim>,
     /// The other members, once there can be some.
     others: OnceLock<Others>,
+    /// While there are any, nothing is dropped. Changed to more than none under `reclaim` alone.
+    keepers: AtomicUsize,
+}
+
+/// Keeps every piece while it lives.
+pub struct Kept {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.shared.keepers.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Figures for metrics and `status`.
@@ -92,6 +105,7 @@ impl Bodies {
                 map,
                 reclaim: tokio::sync::Mutex::default(),
                 others: OnceLock::new(),
+                keepers: AtomicUsize::new(0),
             }),
         }
     }
@@ -157,8 +171,7 @@ impl Bodies {
     /// # Errors
     /// As the journal's append.
     pub async fn keep(&self, upload: UploadId, piece: u32, bytes: Bytes) -> Result<(), AppendError> {
-        let (tell, kept) = oneshot::channel();
-        upload::append_piece(&self.shared, upload, piece, vec![bytes], tell);
+        let kept = self.place(upload, piece, bytes);
         kept.await.unwrap_or(Err(AppendError::Closed))
     }
 
@@ -170,12 +183,6 @@ impl Bodies {
         download::read_here(&self.shared, upload, piece).await
     }
 
-    /// The pieces of an upload that are here, each with its length.
-    pub fn pieces(&self, upload: UploadId) -> Vec<(u32, u32)> {
-        let pieces = self.shared.map.pieces(upload).into_iter();
-        pieces.map(|(piece, position)| (piece, position.bytes)).collect()
-    }
-
     /// Whether every piece of the upload is on this node.
     pub fn has(&self, manifest: &Manifest) -> bool {
         self.shared.map.pieces(manifest.upload).len() == manifest.pieces as usize
@@ -184,6 +191,42 @@ impl Bodies {
     /// Reads from `from_piece` on. Every piece is checked against its own checksum and key.
     pub fn read(&self, manifest: Manifest, from_piece: u32) -> Download {
         Download::new(self.shared.clone(), manifest, from_piece)
+    }
+
+    /// Keeps every piece that is here until the guard is dropped, also of uploads that state releases meanwhile. Waits for a
+    /// running turn of the space reclaim.
+    pub async fn keep_all(&self) -> Kept {
+        let reclaim = self.shared.reclaim.lock().await;
+        self.shared.keepers.fetch_add(1, Ordering::AcqRel);
+        drop(reclaim);
+        Kept {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// The pieces of an upload that are here: number and bytes, in order.
+    pub fn pieces(&self, upload: UploadId) -> Vec<(u32, u32)> {
+        let pieces = self.shared.map.pieces(upload);
+        pieces
+            .into_iter()
+            .map(|(piece, position)| (piece, position.bytes))
+            .collect()
+    }
+
+    /// One piece; blocking, checked against its own checksum and key.
+    ///
+    /// # Errors
+    /// As [`Bodies::read`].
+    pub fn read_piece_blocking(&self, upload: UploadId, piece: u32) -> Result<Bytes, ReadError> {
+        download::read_piece_blocking(&self.shared, upload, piece)
+    }
+
+    /// Writes a piece of an upload that was made elsewhere; resolves once it is durable and in the map.
+    ///
+    /// # Errors
+    /// As the journal's append.
+    pub fn place(&self, upload: UploadId, piece: u32, payload: Bytes) -> Placing {
+        upload::place(&self.shared, upload, piece, vec![payload])
     }
 
     /// One turn of the space reclaim: drops expired orphans, rewrites at most `bytes_max` of live pieces out of segments

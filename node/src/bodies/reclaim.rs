@@ -17,6 +17,7 @@ use crate::journal::{AppendError, Position, ReadError, Record, SegmentInfo, Stre
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -85,6 +86,9 @@ impl Shared {
 
     fn drop_dead(&self, now: Timestamp) {
         self.map.reconcile();
+        if self.keepers.load(Ordering::Acquire) > 0 {
+            return;
+        }
         for upload in self.map.released(DROPS_PER_TURN_MAX) {
             self.map.drop_upload(upload);
         }

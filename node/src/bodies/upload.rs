@@ -38,33 +38,9 @@ struct InFlight {
     piece: u32,
     /// The same memory that the journal has: kept to offer it again.
     payload: Vec<Bytes>,
-    done: oneshot::Receiver<Result<(), AppendError>>,
+    done: Placing,
     /// The other members, where there are some.
     sent: Option<Sent>,
-}
-
-/// Hands a piece to the journal; `tell` is told once it is durable and in the map.
-pub(super) fn append_piece(
-    shared: &Arc<Shared>,
-    upload: UploadId,
-    piece: u32,
-    payload: Vec<Bytes>,
-    tell: oneshot::Sender<Result<(), AppendError>>,
-) {
-    let placing = shared.clone();
-    let record = Record {
-        key: record_key(upload, piece),
-        payload,
-    };
-    let durable = move |result: Result<Vec<_>, AppendError>| {
-        // Here and not where it is awaited: the map must have the piece before a checkpoint's watermark does.
-        let placed = result.map(|positions| placing.map.place(upload, piece, positions[0]));
-        // Nobody waits when the upload was dropped; then the piece is an orphan.
-        let _ = tell.send(placed);
-    };
-    shared
-        .journal
-        .append_then(Stream::Bodies, vec![record], Box::new(durable));
 }
 
 impl Upload {
@@ -180,9 +156,30 @@ impl Upload {
         Err(AppendError::Overloaded)
     }
 
-    fn offer(&self, piece: u32, payload: Vec<Bytes>) -> oneshot::Receiver<Result<(), AppendError>> {
-        let (tell, done) = oneshot::channel();
-        append_piece(&self.shared, self.upload, piece, payload, tell);
-        done
+    fn offer(&self, piece: u32, payload: Vec<Bytes>) -> Placing {
+        place(&self.shared, self.upload, piece, payload)
     }
+}
+
+/// Told once a piece is durable and in the map.
+pub type Placing = oneshot::Receiver<Result<(), AppendError>>;
+
+/// Hands a piece to the journal.
+pub(super) fn place(shared: &Arc<Shared>, upload: UploadId, piece: u32, payload: Vec<Bytes>) -> Placing {
+    let (tell, done) = oneshot::channel();
+    let owner = shared.clone();
+    let record = Record {
+        key: record_key(upload, piece),
+        payload,
+    };
+    let durable = move |result: Result<Vec<_>, AppendError>| {
+        // Here and not where it is awaited: the map must have the piece before a checkpoint's watermark does.
+        let placed = result.map(|positions| owner.map.place(upload, piece, positions[0]));
+        // Nobody waits when the upload was dropped; then the piece is an orphan.
+        let _ = tell.send(placed);
+    };
+    shared
+        .journal
+        .append_then(Stream::Bodies, vec![record], Box::new(durable));
+    done
 }

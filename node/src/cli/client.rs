@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Longest answer, bytes.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Longest head of an answer, bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long most questions may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,7 +69,10 @@ impl Target {
     }
 }
 
-trait Stream: Read + Write {}
+/// The body of an answer on its way: it ends with the connection, whole or not.
+pub(super) type Answering = Box<dyn Stream>;
+
+pub(super) trait Stream: Read + Write + Send {}
 impl Stream for UnixStream {}
 impl Stream for TcpStream {}
 
@@ -114,6 +119,34 @@ impl Door {
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(broken)?;
         split(&answer).ok_or_else(|| CliError::Failed("the node's answer is not HTTP, or it is cut off".to_owned()))
+    }
+
+    /// Asks for an answer that is too long for memory. A refusal becomes the node's own sentence.
+    pub(super) fn begin(&self, method: &str, path: &str, patience: Duration) -> Result<Answering, CliError> {
+        let mut stream = self.connect(patience).map_err(|cause| CliError::NotRunning {
+            door: self.to_string(),
+            cause: cause.to_string(),
+        })?;
+        let broken = |cause: std::io::Error| CliError::Failed(format!("the node broke off its answer: {cause}"));
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).map_err(broken)?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0; 1];
+            if head.len() == HEAD_BYTES_MAX || stream.read(&mut byte).map_err(broken)? == 0 {
+                return Err(CliError::Failed(
+                    "the node's answer is not HTTP, or it is cut off".to_owned(),
+                ));
+            }
+            head.push(byte[0]);
+        }
+        if !head.starts_with(b"HTTP/1.1 200") {
+            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut head).map_err(broken)?;
+            let (status, body) = split(&head).unwrap_or((500, Vec::new()));
+            return Err(CliError::Refused(refusal(status, &body)));
+        }
+        Ok(stream)
     }
 
     /// Asks for JSON; a refusal becomes the node's own sentence.

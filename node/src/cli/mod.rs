@@ -4,6 +4,7 @@
 //! write (or not running).
 
 mod audit;
+mod backup;
 mod certificates;
 mod client;
 mod clients;
@@ -14,6 +15,8 @@ mod event;
 mod export;
 mod import;
 mod patient;
+mod progress;
+mod restore;
 mod sandbox;
 mod status;
 mod synth;
@@ -150,6 +153,26 @@ enum Command {
                             Every page is an entry of the audit chain."
     )]
     Export(export::Args),
+    /// Take a consistent copy of everything out of the running node
+    #[command(after_help = "Examples:\n  vertebra backup /mnt/backup/2026-11-26\n  \
+                            vertebra backup /mnt/backup/now --rate 0   # as fast as it goes, clients feel it\n\n\
+                            A backup is a copy of people's records: keep it as you keep the node. A folder without a\n\
+                            manifest.json is no backup.\n\nExit codes: 0 taken, 1 not taken and nothing left")]
+    Backup(backup::Args),
+    /// Put a backup into the empty data folder of a node that does not run
+    #[command(
+        after_help = "Examples:\n  vertebra restore /mnt/backup/2026-11-26 --config /etc/vertebra/node.toml\n  \
+                            vertebra restore /mnt/backup/2026-11-26 --data /var/lib/vertebra/node --node 1\n\n\
+                            Every file is checked before the first byte is written. The node is a cluster of one afterwards.\n\n\
+                            Exit codes: 0 restored, 1 not restored and the folder empty as before"
+    )]
+    Restore(restore::Args),
+    /// Prove that a backup restores: into a scratch folder, everything read back, the scratch removed
+    #[command(
+        after_help = "Example:\n  vertebra drill /mnt/backup/2026-11-26 --scratch /mnt/scratch\n\n\
+                            Exit codes: 0 it restores whole, 1 it does not"
+    )]
+    Drill(restore::DrillArgs),
     /// Synthetic people: the same seed gives the same people
     #[command(
         subcommand,
@@ -274,6 +297,9 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Audit(command) => audit::run(&command),
         Command::Import(args) => Ok(import::run(&args)),
         Command::Export(args) => export::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Drill(args) => restore::run_drill(&args),
         Command::Synth(command) => synth::run(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();

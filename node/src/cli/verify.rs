@@ -94,12 +94,18 @@ pub(super) fn stopped_node<T>(
 }
 
 /// A line a check.
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn lines(report: &Report) -> String {
     let mut text = String::new();
     for check in &report.checks {
         let verdict = if check.ok { "OK    " } else { "BROKEN" };
         text.push_str(&format!("{verdict}  {:<24}  {}\n", check.name, check.detail));
     }
+    text
+}
+
+/// The same and what follows from it.
+pub(super) fn render(report: &Report) -> String {
+    let mut text = lines(report);
     text.push_str(if report.ok() {
         "\nEverything is whole.\n"
     } else {

@@ -406,6 +406,22 @@ impl Journal {
         scan::scan(&self.shared, stream, segment, each)
     }
 
+    /// Bytes of a segment as they are in its file, for a copy of it; gives how many there were. Blocking, checks nothing.
+    pub fn read_raw_blocking(
+        &self,
+        stream: Stream,
+        segment: u32,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, ReadError> {
+        let id = SegmentId {
+            stream: stream.number(),
+            number: segment,
+        };
+        let gone = |error| gone_or_io(error, stream, segment);
+        self.shared.reads.read_blocking(id, offset, into).map_err(gone)
+    }
+
     /// The first record of a segment's first batch, in all but the first segment a repeated copy of the newest carried record
     /// before it; `None` when that batch is a seal, or not there yet. Blocking, and as cheap as one batch.
     pub fn first_blocking(&self, stream: Stream, segment: u32) -> Result<Option<(RecordKey, Bytes)>, ReadError> {

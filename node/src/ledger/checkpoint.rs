@@ -144,7 +144,7 @@ impl Shared {
         sync_folder(parent(to))
     }
 
-    pub fn install(&self, from: &Path) -> io::Result<Opened> {
+    pub fn install(&self, from: &Path, moves: bool) -> io::Result<Opened> {
         let _alone = self.one_at_a_time.lock();
         // Held to the end: what other threads write to local tables meanwhile would be lost with the old view.
         let mut writing = self.writing.lock();
@@ -158,7 +158,7 @@ impl Shared {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;
-        let installed = self.fill(from, &folder, writing.freezes + 1);
+        let installed = self.fill((from, moves), &folder, writing.freezes + 1);
         let (store, slots, record) = match installed {
             Ok(installed) => installed,
             Err(error) => {
@@ -185,9 +185,16 @@ impl Shared {
     }
 
     /// Makes a store in `folder` out of the copy, with this node's local tables in place of those in it.
-    fn fill(&self, from: &Path, folder: &Path, number: u64) -> Result<(Store, Slots, Record), LedgerError> {
+    fn fill(
+        &self,
+        (from, moves): (&Path, bool),
+        folder: &Path,
+        number: u64,
+    ) -> Result<(Store, Slots, Record), LedgerError> {
         let data = folder.join("data.mdb");
-        if std::fs::rename(from, &data).is_err() {
+        if moves {
+            std::fs::rename(from, &data)?;
+        } else {
             std::fs::copy(from, &data)?;
         }
         File::open(&data)?.sync_all()?;

@@ -205,10 +205,15 @@ impl Ledger {
     }
 
     /// Replaces everything by a copy; the log's thread calls it, no writer is open. Local tables below
-    /// [`DERIVED_TABLES_FROM`] and watermarks stay this node's own. On an error the ledger is as before. The file is moved
-    /// where it can be: whoever still needs it copies it before, off this thread.
+    /// [`DERIVED_TABLES_FROM`] and watermarks stay this node's own. On an error the ledger is as before.
     pub fn install_blocking(&self, from: &Path) -> std::io::Result<Opened> {
-        self.shared.install(from)
+        self.shared.install(from, false)
+    }
+
+    /// As [`Ledger::install_blocking`], but moves the file, which lies on the ledger's file system: copying a large one takes
+    /// long, and is done before, off the log's thread.
+    pub fn install_moving_blocking(&self, from: &Path) -> std::io::Result<Opened> {
+        self.shared.install(from, true)
     }
 
     /// How often the ledger was installed, from 1: whoever derives something from it looks again when this has changed.

@@ -160,7 +160,7 @@ impl Keeper {
         if let Err(error) = self.bodies.reclaim(now, self.config.reclaim_bytes_per_second).await {
             tracing::error!(%error, "a piece of a large body cannot be read; its segment is left alone");
         }
-        let Ok(_free) = self.snapshots.pinned.try_lock() else {
+        let Ok(_free) = self.snapshots.pinned.try_write() else {
             return;
         };
         let (Some(before), Some(last)) = (self.checkpoints.second_last(), self.checkpoints.last()) else {

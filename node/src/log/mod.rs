@@ -14,6 +14,7 @@
 //! a fatal error of Raft or its storage ends the process, it never serves on.
 
 mod alone;
+pub mod backup;
 mod bulk;
 mod checkpoint;
 mod clock;
@@ -231,6 +232,8 @@ struct Shared {
     repairs: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Repair>>>,
     about: Mutex<Option<About>>,
     folder: PathBuf,
+    /// Backups that wait for their copy of the ledger.
+    backups: backup::Asked,
 }
 
 /// What a node shows of itself to its peers, as JSON.
@@ -264,6 +267,7 @@ impl Shared {
             repairs: Mutex::default(),
             about: Mutex::default(),
             folder: config.folder.clone(),
+            backups: backup::Asked::default(),
         }
     }
 
@@ -655,4 +659,7 @@ pub enum OpenError {
     /// openraft stopped with a fatal error.
     #[error("raft: {0}")]
     Raft(String),
+    /// The data folder holds a part of a backup alone.
+    #[error("a restore into {0} was cut short; run `vertebra restore` again, which begins by clearing the folder")]
+    Restoring(String),
 }

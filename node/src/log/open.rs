@@ -318,6 +318,7 @@ pub(super) async fn open(
     peering: Option<Peering>,
     apply: Apply,
 ) -> Result<Opened, OpenError> {
+    super::backup::refuse_half_restored(&config.folder)?;
     let raft_error = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
     let reserve_bytes = journal.reserve_bytes;
     let mut identity = Identity::open(&config.folder, config.node)?;

@@ -46,6 +46,8 @@ pub fn start(keeper: Keeper, cluster: Option<Rc<Cluster>>) {
         tokio::task::spawn_local(read(raft.clone(), shared.clone(), cluster.clone()));
     }
     tokio::task::spawn_local(close_when_asked(&keeper, cluster, proposing));
+    let snapshots = keeper.snapshots.clone();
+    tokio::task::spawn_local(super::backup::copy_when_asked(snapshots, shared, keeper.reserve_bytes));
     tokio::task::spawn_local(keeper.run());
 }
 

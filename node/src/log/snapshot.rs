@@ -52,9 +52,11 @@ const INCOMING_MANIFEST: &str = "manifest.wanted";
 const SHARED_MAX: Duration = Duration::from_secs(60);
 const INSTALLING: &str = "installing";
 const SCRATCH: &str = "scratch";
+/// The ledger's copy that a backup is made from, while it is made.
+pub(super) const BACKUP: &str = "backup";
 /// Held entries written to the journal at a time.
 const INSTALL_BYTES: usize = 4 * 1024 * 1024;
-const ENTRY_HEADER_BYTES: usize = 28;
+pub(super) const ENTRY_HEADER_BYTES: usize = 28;
 
 /// A snapshot, with its files or able to make them.
 pub struct SnapshotData(Source);
@@ -195,18 +197,18 @@ fn file_info(folder: &Path, name: &str) -> io::Result<FileInfo> {
     })
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(folder.join(name))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     sync_folder(folder)
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -216,14 +218,16 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Makes and installs snapshots; one for the node.
 pub struct Snapshots {
     /// Folder of all snapshots.
-    folder: PathBuf,
-    ledger_map_bytes_max: u64,
-    store: Arc<Store>,
-    space: Arc<Space>,
-    checkpoints: Arc<Checkpoints>,
-    bodies: Bodies,
-    /// Held while files are made: the space reclaim removes nothing meanwhile.
-    pub pinned: tokio::sync::Mutex<()>,
+    pub(super) folder: PathBuf,
+    pub(super) ledger_map_bytes_max: u64,
+    pub(super) store: Arc<Store>,
+    pub(super) space: Arc<Space>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) bodies: Bodies,
+    /// Held for reading while files are made: the space reclaim, which takes it for writing, removes nothing meanwhile.
+    pub pinned: Arc<tokio::sync::RwLock<()>>,
+    /// Held by the one backup that may run.
+    pub(super) backing_up: Arc<tokio::sync::Mutex<()>>,
     /// Held while a snapshot is fetched: one at a time.
     pub fetching: tokio::sync::Mutex<()>,
     /// The last export for peers: when it was asked for last, and the first index that its reader needs from the log.
@@ -242,6 +246,7 @@ impl Snapshots {
     ) -> io::Result<Snapshots> {
         fs::create_dir_all(&folder)?;
         remove_if_there(&folder.join(SCRATCH))?;
+        remove_if_there(&folder.join(BACKUP))?;
         for found in fs::read_dir(&folder)? {
             let path = found?.path();
             let snapshot = path
@@ -251,6 +256,8 @@ impl Snapshots {
                 fs::remove_dir_all(path)?;
             }
         }
+        let pinned = Arc::default();
+        let backing_up = Arc::default();
         Ok(Snapshots {
             folder,
             ledger_map_bytes_max,
@@ -258,7 +265,8 @@ impl Snapshots {
             space,
             checkpoints,
             bodies,
-            pinned: tokio::sync::Mutex::default(),
+            pinned,
+            backing_up,
             fetching: tokio::sync::Mutex::default(),
             shared: tokio::sync::Mutex::default(),
         })
@@ -309,7 +317,7 @@ impl Snapshots {
 
     /// Makes the files of a snapshot of now. Applying goes on meanwhile; checkpoints and the space reclaim wait.
     pub async fn export(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
-        let _pinned = self.pinned.lock().await;
+        let _pinned = self.pinned.read().await;
         let running = self.checkpoints.lock().await;
         self.checkpoints.run_locked(&running).await?;
         let scratch = self.folder.join(SCRATCH);
@@ -370,7 +378,7 @@ impl Snapshots {
     }
 
     async fn install_files(&self, covers: &SnapshotMeta, folder: &Path) -> io::Result<Opened> {
-        let _pinned = self.pinned.lock().await;
+        let _pinned = self.pinned.write().await;
         let running = self.checkpoints.lock().await;
         let mut rows = Vec::new();
         let mut held = BufReader::with_capacity(256 * 1024, File::open(folder.join(ENTRIES))?);
@@ -380,7 +388,7 @@ impl Snapshots {
         let copy = staged.clone();
         let stage = move || fs::copy(from, &copy).and_then(|_| File::open(&copy)?.sync_all());
         tokio::task::spawn_blocking(stage).await.map_err(io::Error::other)??;
-        let opened = self.store.ledger.install_blocking(&staged)?;
+        let opened = self.store.ledger.install_moving_blocking(&staged)?;
         self.replace_held(&rows);
         self.replace_uploads(&fs::read(folder.join(UPLOADS))?)?;
         tables::put_membership(&self.store.ledger, &covers.last_membership);
@@ -398,7 +406,7 @@ impl Snapshots {
     }
 
     /// Writes the next held entries into this node's own log stream; says whether there may be more.
-    async fn copy_held(&self, held: &mut impl io::Read, rows: &mut Vec<(u64, Row)>) -> io::Result<bool> {
+    pub(super) async fn copy_held(&self, held: &mut impl io::Read, rows: &mut Vec<(u64, Row)>) -> io::Result<bool> {
         let mut bytes = 0;
         let mut records: Vec<Record> = Vec::new();
         let mut names: Vec<(u64, Leader)> = Vec::new();
@@ -466,7 +474,7 @@ impl Snapshots {
 }
 
 /// Uploads that state holds.
-fn held_uploads(ledger: &Ledger) -> Vec<u128> {
+pub(super) fn held_uploads(ledger: &Ledger) -> Vec<u128> {
     let mut found = Vec::new();
     ledger.scan(
         crate::bodies::HELD_UPLOADS,
@@ -527,12 +535,7 @@ fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<u64> {
     tables::rows(copy, tables::HELD, None, &mut |index, row| {
         let read = store.journal.read_blocking(Stream::Log, row.position, row.key(index));
         let written = read.map_err(io::Error::other).and_then(|payload| {
-            let mut header = [0; ENTRY_HEADER_BYTES];
-            header[0..8].copy_from_slice(&index.to_le_bytes());
-            header[8..16].copy_from_slice(&row.leader.term.to_le_bytes());
-            header[16..24].copy_from_slice(&row.leader.node_id.to_le_bytes());
-            header[24..28].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-            file.write_all(&header)?;
+            file.write_all(&held_header(index, &row.leader, payload.len()))?;
             file.write_all(&payload)
         });
         count += 1;
@@ -543,6 +546,16 @@ fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<u64> {
     let file = file.into_inner().map_err(|error| error.into_error())?;
     file.sync_all()?;
     Ok(count)
+}
+
+/// What stands before a held entry's payload.
+pub(super) fn held_header(index: u64, leader: &Leader, payload_bytes: usize) -> [u8; ENTRY_HEADER_BYTES] {
+    let mut header = [0; ENTRY_HEADER_BYTES];
+    header[0..8].copy_from_slice(&index.to_le_bytes());
+    header[8..16].copy_from_slice(&leader.term.to_le_bytes());
+    header[16..24].copy_from_slice(&leader.node_id.to_le_bytes());
+    header[24..28].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    header
 }
 
 /// The next held entry, checked to be one; `None` at the end.

@@ -1,6 +1,6 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload slow` and, on one node with many patients, `load read
+//! Measures: `journal cycle throughput inbox memory restart upload backup slow` and, on one node with many patients, `load read
 //! search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
@@ -9,6 +9,7 @@
 
 #![deny(missing_docs)]
 
+mod backup;
 mod cycle;
 mod demand;
 mod drive;
@@ -109,7 +110,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 14] = [
+const MEASURES: [&str; 15] = [
     "journal",
     "cycle",
     "throughput",
@@ -117,6 +118,7 @@ const MEASURES: [&str; 14] = [
     "memory",
     "restart",
     "upload",
+    "backup",
     "slow",
     "load",
     "read",
@@ -151,6 +153,9 @@ fn main() {
     }
     if wanted("upload") {
         rows.extend(show(runtime.block_on(upload::measure())));
+    }
+    if wanted("backup") {
+        rows.extend(show(runtime.block_on(backup::measure())));
     }
     if wanted("slow") {
         rows.extend(show(runtime.block_on(slow::measure())));

@@ -24,8 +24,8 @@ mod tests;
 mod values;
 
 pub use query::{
-    by_local_id, chunk, inbox, inbox_depth, mailbox, mailbox_use, mailboxes, message, received, received_newest_first,
-    receivers, sent, sent_newest_first, spent, sweep_due, workflow, workflows,
+    by_local_id, chunk, each_upload, inbox, inbox_depth, mailbox, mailbox_use, mailboxes, message, received,
+    received_newest_first, receivers, sent, sent_newest_first, spent, sweep_due, workflow, workflows,
 };
 
 use super::command::{Command, DecodeError, Metadata, Outcome, Status};

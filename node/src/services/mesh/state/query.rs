@@ -3,12 +3,13 @@
 use super::super::command::{Mailbox, Nonce, Workflow};
 use super::super::{MailboxId, MessageId};
 use super::tables::{
-    self, INBOX, LOCAL_IDS, MAILBOX_USES, MAILBOXES, MAILBOXES_BY_ODS, MESSAGES, RECEIVED, Role, SENT,
+    self, CHUNKS, INBOX, LOCAL_IDS, MAILBOX_USES, MAILBOXES, MAILBOXES_BY_ODS, MESSAGES, RECEIVED, Role, SENT,
     WORKFLOW_MEMBERS, WORKFLOWS,
 };
-use super::values::{self, Bodies, Kept, Waiting, WorkflowHead};
+use super::values::{self, Bodies, Kept, Part, Waiting, WorkflowHead};
 use super::{InboxPage, MailboxUse, Message, Stored, WorkflowFilter, life, nonces, send, sweep};
 use crate::base::{LogIndex, OdsCode, Timestamp};
+use crate::bodies::Manifest;
 use crate::ledger::{Read, Table};
 use std::ops::Bound;
 
@@ -124,6 +125,24 @@ pub fn chunk(state: &impl Read, id: &MessageId, chunk: u32) -> Option<Stored> {
     match kept.bodies {
         Bodies::Held => send::part(state, &kept, chunk)?.stored(),
         Bodies::Releasing { .. } | Bodies::Released => None,
+    }
+}
+
+/// Calls `each` for every upload that the state names, until it says `false`; for a look at everything.
+pub fn each_upload(state: &impl Read, each: &mut dyn FnMut(&Manifest) -> bool) {
+    let mut offer = |part: Option<Part>| match part.and_then(|part| part.stored()) {
+        Some(Stored::Upload(manifest)) => each(&manifest),
+        Some(Stored::Entry { .. }) | None => true,
+    };
+    let mut more = true;
+    state.scan(MESSAGES, Bound::Unbounded, Bound::Unbounded, &mut |_, value| {
+        more = offer(values::read::<Kept>(value).first);
+        more
+    });
+    if more {
+        state.scan(CHUNKS, Bound::Unbounded, Bound::Unbounded, &mut |_, value| {
+            offer(Some(values::read(value)))
+        });
     }
 }
 
