@@ -456,6 +456,20 @@ fn set_clock(clock: &Clock, log: &Log, sandbox: bool) {
     }
 }
 
+/// The publisher's thread, and what ends it.
+type OutboxThread = (Thread, outbox::Stop);
+
+/// Starts the publisher where a broker is configured; gives its thread with what ends it, and what it counts.
+fn start_outbox(config: &Config, opened: &Opened) -> Result<Option<(OutboxThread, Arc<outbox::Figures>)>, NodeError> {
+    let Some(rabbitmq) = &config.rabbitmq else {
+        return Ok(None);
+    };
+    let broker = broker(&config.node.name, rabbitmq);
+    let (publisher, figures, stop) = Publisher::new(broker, opened.log.clone(), opened.ledger.clone());
+    let thread = Thread::spawn("outbox", move || publisher.run())?;
+    Ok(Some(((thread, stop), figures)))
+}
+
 /// The broker as the publisher knows it.
 fn broker(name: &str, rabbitmq: &Rabbitmq) -> Broker {
     Broker {
@@ -538,7 +552,7 @@ struct Running {
     log_thread: threads::LogThread,
     reactors: Vec<Thread>,
     front: ShutdownTrigger,
-    outbox: Option<(Thread, outbox::Stop)>,
+    outbox: Option<OutboxThread>,
     operator: Thread,
     back: ShutdownTrigger,
     watchdog: Thread,
@@ -619,15 +633,7 @@ impl Running {
         };
         let heads = (opened.ledger.clone(), config.node.id);
         let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());
-        let (outbox, events) = match &config.rabbitmq {
-            Some(rabbitmq) => {
-                let broker = broker(&config.node.name, rabbitmq);
-                let (publisher, figures, stop) = Publisher::new(broker, opened.log.clone(), opened.ledger.clone());
-                let thread = Thread::spawn("outbox", move || publisher.run())?;
-                (Some((thread, stop)), Some(figures))
-            }
-            None => (None, None),
-        };
+        let (outbox, events) = start_outbox(&config, &opened)?.unzip();
         let admin = Admin {
             events,
             loader,

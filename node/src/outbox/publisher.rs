@@ -271,6 +271,7 @@ impl Publisher {
     /// Doubles the pause; says the first of a row of losses, and those after a longer time.
     fn note_loss(&mut self, why: &Lost) {
         let fault = why.to_string();
+        self.figures.enter(Phase::Connecting);
         self.figures.sessions_lost.fetch_add(1, Ordering::Relaxed);
         let news = self.backoff_ms == 0 || *self.figures.last_fault.lock() != fault;
         if news {

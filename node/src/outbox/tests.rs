@@ -286,7 +286,7 @@ fn an_event_is_a_cloud_event_of_identifiers_alone() {
     let published = row.published(at(0x4d2, 3));
     let expected = serde_json::json!({
         "specversion": "1.0",
-        "id": "00000000000004d2-00000003-019c1bdb907b",
+        "id": "00000000000004d2-00000003-019c1c38a47b",
         "source": "/personal-demographics/FHIR/R4",
         "type": "pds-record-change-1",
         "subject": "9000000009",
@@ -387,6 +387,6 @@ fn rows_gap_and_meter_have_these_bytes() {
     assert_eq!(value(111, b"gap"), GOLDEN_GAP);
 }
 
-const GOLDEN_ROW: &str = "";
-const GOLDEN_METER: &str = "";
-const GOLDEN_GAP: &str = "";
+const GOLDEN_ROW: &str = "010389b4c4c32107c2843d00";
+const GOLDEN_METER: &str = "0101ac02808080800401180200000000";
+const GOLDEN_GAP: &str = "0100000100c1843d0100c1843d";
