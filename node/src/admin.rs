@@ -18,6 +18,9 @@
 //! | `PUT /admin/clients/ID` | adds or changes one: [`clients::ClientChange`] |
 //! | `POST /admin/patients/history`, `…/show` with [`patients::Wanted`] | a record's versions, and one of them |
 //! | `POST /admin/patients/mark` with [`patients::Marking`] | restricts, opens, invalidates, supersedes |
+//! | `GET /admin/events`, `GET /admin/events/parked[?after=POSITION&max=N]` | [`outbox::EventsView`], parked events |
+//! | `POST /admin/events/switch` with an [`outbox::Switch`] | switches events on or off |
+//! | `POST /admin/events/requeue`, `…/discard` with [`outbox::Named`] | puts parked events back, or removes them |
 //! | `GET /admin/trace/ID` | the life of a message or request: [`trace::Trace`] |
 //! | `POST /admin/verify[?deep=true]` | [`verify::Report`] |
 //! | `POST /admin/audit/verify` | [`audit::ChainReport`] |
@@ -37,6 +40,7 @@ mod cluster;
 pub mod directory;
 pub mod figures;
 pub mod load;
+pub mod outbox;
 pub mod patients;
 pub mod status;
 #[cfg(test)]
@@ -109,6 +113,8 @@ pub struct Admin {
     pub logged_heads: Box<dyn Fn() -> Vec<crate::audit::Head> + Send + Sync>,
     /// The last look at all inboxes.
     pub depths: figures::Depths,
+    /// What the publisher of events counts; `None` without a broker.
+    pub events: Option<Arc<crate::outbox::Figures>>,
     /// Bulk load and unload of patients.
     pub loader: Loader,
 }
@@ -248,6 +254,11 @@ pub(crate) enum Call {
     PatientHistory,
     PatientShow,
     PatientMark,
+    Events,
+    EventsParked,
+    EventsSwitch,
+    EventsRequeue,
+    EventsDiscard,
     Trace(String),
     Verify,
     AuditVerify,
@@ -287,6 +298,11 @@ impl Call {
             (&Method::POST, "admin", Some("patients"), Some("history")) => Some(Call::PatientHistory),
             (&Method::POST, "admin", Some("patients"), Some("show")) => Some(Call::PatientShow),
             (&Method::POST, "admin", Some("patients"), Some("mark")) => Some(Call::PatientMark),
+            (&Method::GET, "admin", Some("events"), None) => Some(Call::Events),
+            (&Method::GET, "admin", Some("events"), Some("parked")) => Some(Call::EventsParked),
+            (&Method::POST, "admin", Some("events"), Some("switch")) => Some(Call::EventsSwitch),
+            (&Method::POST, "admin", Some("events"), Some("requeue")) => Some(Call::EventsRequeue),
+            (&Method::POST, "admin", Some("events"), Some("discard")) => Some(Call::EventsDiscard),
             (&Method::GET, "admin", Some("trace"), Some(_)) => argument().map(Call::Trace),
             (&Method::POST, "admin", Some("verify"), None) => Some(Call::Verify),
             (&Method::POST, "admin", Some("audit"), Some("verify")) => Some(Call::AuditVerify),
@@ -328,6 +344,11 @@ impl Call {
             | Call::PatientHistory
             | Call::PatientShow
             | Call::PatientMark
+            | Call::Events
+            | Call::EventsParked
+            | Call::EventsSwitch
+            | Call::EventsRequeue
+            | Call::EventsDiscard
             | Call::Trace(_)
             | Call::Verify
             | Call::AuditVerify
@@ -420,6 +441,11 @@ impl Admin {
             Call::PatientShow => self.patient_show(&body, id).await,
             Call::PatientMark => self.patient_mark(&body, id).await,
             Call::PutWorkflow(workflow) => self.put_workflow(&workflow, &body, id).await,
+            Call::Events => Ok(self.events()),
+            Call::EventsParked => self.parked_events(query),
+            Call::EventsSwitch => self.switch_events(&body, id).await,
+            Call::EventsRequeue => self.requeue_events(&body, id).await,
+            Call::EventsDiscard => self.discard_events(&body, id).await,
             Call::Trace(what) => self.trace(&what, id).await,
             Call::Verify => {
                 let deep = query_value(query, "deep").is_some_and(|v| v == "true");

@@ -14,11 +14,12 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Number, numbers};
+pub use check::{Number, broker_address, numbers};
 pub use lock::{DataLock, DataLockError};
 pub use secret::{Secret, SecretError};
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ pub struct Config {
     /// Demographics.
     #[serde(default)]
     pub pds: Pds,
+    /// The broker that events go to. Default none: then none leave this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<Rabbitmq>,
     /// Segments and reserve.
     #[serde(default)]
     pub journal: Journal,
@@ -324,6 +328,56 @@ impl Pds {
             digits(self.number_first),
             digits(self.number_first + self.number_count - 1),
         )
+    }
+}
+
+/// `[rabbitmq]`, the same on every node: the one that leads publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rabbitmq {
+    /// `amqps://HOST[:PORT][/VHOST]` of each broker of one RabbitMQ cluster, 1 to 8, tried in turn; `amqp://` on loopback
+    /// only, because events hold NHS numbers. Required; without user and password.
+    pub urls: Vec<String>,
+    /// File with `USER:PASSWORD`, read at every connect. Required; a secret.
+    pub credentials: PathBuf,
+    /// PEM file: the authorities that sign the brokers' certificates. Required with `amqps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// PEM file: this node's certificate, for brokers that ask clients for one. Default none; only with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file: its private key. Default none; only with `certificate`; a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Durable topic exchange, made when absent: 1 to 200 visible characters. Default `events`.
+    #[serde(default = "exchange_default")]
+    pub exchange: String,
+    /// Durable quorum queues, made when absent, each with the routing keys it is bound by: at most 32 of at most 32.
+    /// Default `{ "events.all" = ["#"] }`.
+    #[serde(default = "queues_default")]
+    pub queues: BTreeMap<String, Vec<String>>,
+}
+
+fn exchange_default() -> String {
+    "events".to_owned()
+}
+
+fn queues_default() -> BTreeMap<String, Vec<String>> {
+    BTreeMap::from([("events.all".to_owned(), vec!["#".to_owned()])])
+}
+
+impl Rabbitmq {
+    /// With defaults for all but what is required.
+    pub fn new(urls: Vec<String>, credentials: PathBuf) -> Rabbitmq {
+        Rabbitmq {
+            urls,
+            credentials,
+            ca: None,
+            certificate: None,
+            key: None,
+            exchange: exchange_default(),
+            queues: queues_default(),
+        }
     }
 }
 
@@ -614,6 +668,7 @@ impl Config {
                 url: format!("https://{listen}"),
                 ..Pds::default()
             },
+            rabbitmq: None,
             journal: Journal {
                 log_segment_bytes: 16 * MIB,
                 bodies_segment_bytes: 16 * MIB,

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod node;
+pub mod outbox;
 pub mod ring;
 pub mod services;
 pub mod systemd;

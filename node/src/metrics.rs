@@ -31,6 +31,14 @@
 //! | `vertebra_log_leader` | gauge | | 1 when this node leads |
 //! | `vertebra_ledger_dirty_bytes` | gauge, bytes | | waits for the next checkpoint |
 //! | `vertebra_audit_entries` | gauge | | entries in this node's audit chain |
+//! | `vertebra_events_waiting`, `…_waiting_bytes` | gauge; gauge, bytes | | events in the outbox |
+//! | `vertebra_events_lag_seconds` | gauge, s | | age of the oldest of them |
+//! | `vertebra_events_parked` | gauge | | events that the broker did not take |
+//! | `vertebra_events_dropped_total` | counter | | events that went into a gap at the outbox's bound |
+//! | `vertebra_events_published_total`, `…_confirmed_total`, `…_parked_total`, `…_resyncs_total` | counter | | what this node's publisher handed over and heard; published counts again what was sent again |
+//! | `vertebra_events_watermarks_total` | counter | | watermarks of confirmed events in the log |
+//! | `vertebra_events_sessions_lost_total` | counter | | connections to RabbitMQ that ended by a fault |
+//! | `vertebra_events_publishing` | gauge | | 1 while connected to RabbitMQ and not blocked by it |
 //! | `vertebra_mailboxes` | gauge | | mailboxes registered |
 //! | `vertebra_inbox_messages` | gauge | | messages waiting in all inboxes |
 //! | `vertebra_inbox_oldest_seconds` | gauge, s | | age of the oldest waiting message |

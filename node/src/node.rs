@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `log` | Raft, the journal's task and ring, every write to the ledger |
 //! | `reactor-N` | one for each core but the log's: sockets, TLS, HTTP, the services |
+//! | `outbox` | where RabbitMQ is configured: takes events to it |
 //! | `operator` | the admin doors and what is done by the clock |
 //! | `watchdog` | looks at the others' turns, feeds systemd |
 //!
@@ -24,7 +25,7 @@ use crate::auth::nonces::{self, Nonces};
 use crate::auth::rate::{self, Rates};
 use crate::auth::token::{Keys, KeysError, Policy, Tokens};
 use crate::base::Clock;
-use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Secret, SecretError};
+use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Rabbitmq, Secret, SecretError};
 use crate::http::{
     Answered, ClientAuthentication, Door, Limits, RevocationPolicy, ShutdownTrigger, TlsError, TlsMaterial, TlsPolicy,
     TlsShared,
@@ -33,6 +34,7 @@ use crate::journal::JournalConfig;
 use crate::log::backup::{self, RestoreError, Restored, Source};
 use crate::log::{Log, LogConfig, OpenError, Opened, PeerTls, PeerTlsError, PeerTlsFiles, Peering};
 use crate::metrics::Metrics;
+use crate::outbox::{self, Broker, Publisher};
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
@@ -482,6 +484,33 @@ fn set_clock(clock: &Clock, log: &Log, sandbox: bool) {
     }
 }
 
+/// The publisher's thread, and what ends it.
+type OutboxThread = (Thread, outbox::Stop);
+
+/// Starts the publisher where a broker is configured; gives its thread with what ends it, and what it counts.
+fn start_outbox(config: &Config, opened: &Opened) -> Result<Option<(OutboxThread, Arc<outbox::Figures>)>, NodeError> {
+    let Some(rabbitmq) = &config.rabbitmq else {
+        return Ok(None);
+    };
+    let broker = broker(&config.node.name, rabbitmq);
+    let (publisher, figures, stop) = Publisher::new(broker, opened.log.clone(), opened.ledger.clone());
+    let thread = Thread::spawn("outbox", move || publisher.run())?;
+    Ok(Some(((thread, stop), figures)))
+}
+
+/// The broker as the publisher knows it.
+fn broker(name: &str, rabbitmq: &Rabbitmq) -> Broker {
+    Broker {
+        name: format!("vertebra {name}"),
+        urls: rabbitmq.urls.clone(),
+        credentials: rabbitmq.credentials.clone(),
+        ca: rabbitmq.ca.clone(),
+        identity: rabbitmq.certificate.clone().zip(rabbitmq.key.clone()),
+        exchange: rabbitmq.exchange.clone(),
+        queues: rabbitmq.queues.clone(),
+    }
+}
+
 /// What the calls of MESH stand on.
 fn mesh(config: &Config, opened: &Opened, audit: Audit, clock: Clock, keys: Arc<SharedKeys>, sandbox: bool) -> Mesh {
     Mesh {
@@ -551,6 +580,7 @@ struct Running {
     log_thread: threads::LogThread,
     reactors: Vec<Thread>,
     front: ShutdownTrigger,
+    outbox: Option<OutboxThread>,
     operator: Thread,
     back: ShutdownTrigger,
     watchdog: Thread,
@@ -627,7 +657,9 @@ impl Running {
         };
         let heads = (opened.ledger.clone(), config.node.id);
         let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());
+        let (outbox, events) = start_outbox(&config, &opened)?.unzip();
         let admin = Admin {
+            events,
             loader,
             config,
             log: opened.log,
@@ -660,6 +692,7 @@ impl Running {
             log_thread,
             reactors,
             front,
+            outbox,
             operator,
             back,
             watchdog,
@@ -675,6 +708,10 @@ impl Running {
         let mut ended = Ok(());
         for reactor in self.reactors {
             ended = ended.and(reactor.join());
+        }
+        if let Some((outbox, stop)) = self.outbox {
+            stop.trigger();
+            ended = ended.and(outbox.join());
         }
         self.back.trigger();
         ended = ended.and(self.operator.join());

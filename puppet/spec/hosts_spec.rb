@@ -6,12 +6,13 @@ require 'spec_helper'
 def config_check(catalogue, folder, text = nil)
   text ||= text_of(catalogue, '/etc/vertebra/node.toml')
   catalogue.resources.each do |resource|
-    next unless resource.type == 'File' && resource[:content]
+    next unless resource.type == 'File' && (resource[:content] || resource[:source])
     path = resource[:name] || resource.title
     next unless path.start_with?('/etc/vertebra/')
     target = File.join(folder, path)
     FileUtils.mkdir_p(File.dirname(target))
-    content = text_of(catalogue, path)
+    # What is copied from the machine is not here; that it is there is all that is asked of it.
+    content = resource[:content] ? text_of(catalogue, path) : "copied\n"
     File.write(target, content.gsub('"/etc/vertebra/', "\"#{folder}/etc/vertebra/"))
   end
   file = File.join(folder, 'etc/vertebra/node.toml')
@@ -39,6 +40,15 @@ MEMBERS.each do |name, member|
       expect(status.exitstatus).to eq(0), said
       expect(said).to match(/^id = #{member['id']} /).and match(/^name = "#{name}"$/).and match(/^site = "#{member['datacentre']}"$/)
       expect(said).to include('data = "/var/lib/vertebra/node"').and include('credentials/mesh.key"')
+    end
+
+    it 'sends events to its own machine\'s broker first, with a login that nobody else reads' do
+      text = text_of(catalogue, '/etc/vertebra/node.toml')
+      urls = text[/^\[rabbitmq\].*?^urls = (\[.*?\])$/m, 1]
+      expect(JSON.parse(urls).first).to eq("amqps://#{name}:5671/vertebra")
+      expect(JSON.parse(urls).length).to eq(MEMBERS.length)
+      expect(text_of(catalogue, '/etc/vertebra/tls/events-login')).to match(/\Avertebra:[A-Za-z0-9_-]{32,}\z/)
+      is_expected.to contain_file('/etc/vertebra/tls/events-login').with('mode' => '0640', 'group' => 'vertebra')
     end
 
     it 'has the node judge its configuration before it takes the place of the one in force' do

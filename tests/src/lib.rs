@@ -15,6 +15,7 @@ pub mod node;
 pub mod pds;
 pub mod process;
 pub mod python;
+pub mod rabbit;
 pub mod site;
 pub mod tokens;
 pub mod wire;

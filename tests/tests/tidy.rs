@@ -23,13 +23,16 @@ const DIRECTION: [(&str, &[&str]); 18] = [
     ("auth", &["base", "metrics", "http", "redis"]),
     (
         "services",
-        &["base", "metrics", "log", "ledger", "bodies", "audit", "auth", "http"],
+        &[
+            "base", "metrics", "log", "ledger", "bodies", "audit", "auth", "http", "outbox",
+        ],
     ),
     ("outbox", &["base", "metrics", "log", "ledger"]),
     (
         "admin",
         &[
             "base", "metrics", "http", "log", "ledger", "bodies", "audit", "journal", "services", "config", "auth",
+            "outbox",
         ],
     ),
     ("node", &["*"]),

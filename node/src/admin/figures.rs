@@ -57,6 +57,26 @@ fn look_blocking(ledger: &Ledger) -> Look {
 }
 
 impl Admin {
+    /// The outbox, and what this node's publisher counted.
+    fn sample_events(&self, s: &mut Sample) {
+        let view = self.events_view(false);
+        s.add("events_waiting", view.waiting as f64);
+        s.add("events_waiting_bytes", view.waiting_bytes as f64);
+        s.add("events_lag_seconds", view.oldest_seconds as f64);
+        s.add("events_parked", view.parked as f64);
+        s.add("events_dropped_total", view.dropped as f64);
+        let Some(figures) = &self.events else { return };
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        s.add("events_published_total", count(&figures.published));
+        s.add("events_confirmed_total", count(&figures.confirmed));
+        s.add("events_parked_total", count(&figures.parked));
+        s.add("events_resyncs_total", count(&figures.resyncs));
+        s.add("events_watermarks_total", count(&figures.watermarks));
+        s.add("events_sessions_lost_total", count(&figures.sessions_lost));
+        let publishing = figures.phase().0 == crate::outbox::Phase::Publishing;
+        s.add("events_publishing", f64::from(u8::from(publishing)));
+    }
+
     /// All inboxes, as of now or of at most [`LOOK_AGE_MAX`] ago.
     pub(super) async fn look(&self) -> Look {
         if let Some((at, look)) = &*self.depths.0.lock()
@@ -108,6 +128,7 @@ impl Admin {
             s.add_for("mailbox_inbox_messages", "mailbox", mailbox, *waiting as f64);
             s.add_for("mailbox_oldest_seconds", "mailbox", mailbox, age(*oldest));
         }
+        self.sample_events(&mut s);
         let wall = crate::base::Clock::default().now().ms();
         if let Some(seconds) = status::certificate_seconds(&self.config.tls.certificate, wall) {
             s.add("certificate_expiry_seconds", seconds as f64);

@@ -50,6 +50,9 @@ pub struct Status {
     /// Patients' records, void ones included.
     #[serde(default)]
     pub patients: u64,
+    /// Events to RabbitMQ.
+    #[serde(default)]
+    pub events: super::outbox::EventsView,
 }
 
 /// What all members have in common, as this node sees it.
@@ -323,6 +326,7 @@ impl Admin {
             oldest_seconds: depths.oldest.map_or(0, |at| now.since_ms(at) / 1_000),
             audit_entries: self.audit.head().sequence,
             patients: crate::services::pds::state::records(&self.ledger),
+            events: self.events_view(log.leader),
         }
     }
 }

@@ -9,12 +9,15 @@ use super::client::{Door, Target};
 use super::sandbox::stored_config;
 use super::{CliError, print};
 use crate::auth::token::{KeyFiles, Keys};
-use crate::config::{Config, FILE_DEFAULT, Secret};
+use crate::config::{Config, FILE_DEFAULT, Secret, broker_address};
 use serde::Serialize;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
+
+/// How long a broker may take to accept a connection.
+const BROKER_WAIT_MAX: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -88,6 +91,7 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             lines.extend(certificates::lines(&config, crate::base::Clock::default().now().ms()));
             lines.extend(secrets(&config));
             lines.extend(listening(&config));
+            lines.extend(rabbitmq(&config));
         }
         Err(error) => lines.push(Line::fail(
             "configuration",
@@ -98,10 +102,6 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     lines.push(Line::ok(
         "Redis",
         "not configured: read nonces and rate limits are kept by this node alone",
-    ));
-    lines.push(Line::ok(
-        "RabbitMQ",
-        "not configured: events go to nobody, messages are not affected",
     ));
     match args.json {
         true => print(&format!(
@@ -202,6 +202,41 @@ fn tokens(config: &Config) -> Vec<Line> {
             "none: tokens of healthcare workers and patients are refused",
             "name the signing authority's public keys, if people use this service",
         ));
+    }
+    lines
+}
+
+/// The broker answers, or its absence is told with what it means.
+fn rabbitmq(config: &Config) -> Vec<Line> {
+    let Some(rabbitmq) = &config.rabbitmq else {
+        let found = "not configured: no event leaves this node and, unless another node's configuration or `vertebra events on` \
+                     switched events on, none is kept; messages and records are not affected";
+        return vec![Line::ok("RabbitMQ", found)];
+    };
+    let mut lines = vec![open_to_others("rabbitmq.credentials", &rabbitmq.credentials)];
+    for (n, url) in rabbitmq.urls.iter().enumerate() {
+        let about = format!("rabbitmq.urls[{n}]");
+        let reached = broker_address(url).map_err(str::to_owned).and_then(|(host, port)| {
+            let addresses = (host.as_str(), port)
+                .to_socket_addrs()
+                .map_err(|cause| cause.to_string())?;
+            let mut last = "the name has no address".to_owned();
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, BROKER_WAIT_MAX) {
+                    Ok(_) => return Ok(address),
+                    Err(cause) => last = cause.to_string(),
+                }
+            }
+            Err(last)
+        });
+        lines.push(match reached {
+            Ok(address) => Line::ok(&about, format!("{address} answers")),
+            Err(cause) => Line::warn(
+                &about,
+                format!("no answer ({cause}): events wait in the outbox up to its bound, clients are not affected"),
+                "start the broker, or correct the address; see node/runbooks/rabbitmq-lost.md",
+            ),
+        });
     }
     lines
 }

@@ -14,6 +14,7 @@ mod doctor;
 mod event;
 mod export;
 mod import;
+mod outbox;
 mod patient;
 mod progress;
 mod restore;
@@ -125,6 +126,12 @@ enum Command {
                             vertebra patient restrict 9000000009 --sandbox ./box"
     )]
     Patient(patient::PatientCommand),
+    /// Events to RabbitMQ: on and off, what waits, what was parked
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra events status\n  vertebra events parked\n  vertebra events requeue --all"
+    )]
+    Events(outbox::EventsCommand),
     /// The life of one message or request: what happened, who did it, when
     #[command(
         after_help = "Examples:\n  vertebra trace 20261122150405123456_00002A\n  vertebra trace 4f1c00a2b7d90e13 \
@@ -293,6 +300,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Workflow(command) => directory::run_workflow(command),
         Command::Client(command) => clients::run(command),
         Command::Patient(command) => patient::run(command),
+        Command::Events(command) => outbox::run(&command),
         Command::Trace(args) => trace::run(&args),
         Command::Audit(command) => audit::run(&command),
         Command::Import(args) => Ok(import::run(&args)),

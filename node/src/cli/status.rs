@@ -149,5 +149,17 @@ pub(super) fn render(status: &Status) -> String {
         grouped(status.patients),
         grouped(status.audit_entries)
     ));
+    let events = &status.events;
+    for worry in &events.worries {
+        text.push_str(&format!("  ! {worry}\n"));
+    }
+    if events.on {
+        text.push_str(&format!(
+            "events: {} waiting, {} parked; broker {}\n",
+            grouped(events.waiting),
+            grouped(events.parked),
+            events.broker
+        ));
+    }
     text
 }

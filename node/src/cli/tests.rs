@@ -407,6 +407,7 @@ fn status() -> Status {
         oldest_seconds: 3_900,
         audit_entries: 9_876,
         patients: 507,
+        events: Default::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a configuration must be: ranges, paths, and where in the file a problem stands.
 
-use super::{Config, Problem};
+use super::{Config, Problem, Rabbitmq};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -224,6 +224,7 @@ pub(super) fn values(config: &Config) -> Vec<Problem> {
     }
     problems.extend(tokens(config));
     problems.extend(cluster(config));
+    problems.extend(config.rabbitmq.iter().flat_map(rabbitmq));
     problems.extend(files(config));
     problems
 }
@@ -323,6 +324,82 @@ fn cluster(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// Most brokers, queues, and keys of a queue.
+const URLS_MAX: usize = 8;
+const QUEUES_MAX: usize = 32;
+
+/// Host and port of a broker's URL; `Err` says what is wrong with it. A URL is not repeated: it may hold a password.
+pub fn broker_address(url: &str) -> Result<(String, u16), &'static str> {
+    let (rest, port, secure) = match (url.strip_prefix("amqps://"), url.strip_prefix("amqp://")) {
+        (Some(rest), _) => (rest, 5671, true),
+        (None, Some(rest)) => (rest, 5672, false),
+        (None, None) => return Err("must begin with amqps://"),
+    };
+    if url.contains(['@', '?', '#']) || !url.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("must be amqps://HOST[:PORT][/VHOST]; user and password belong into rabbitmq.credentials");
+    }
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') => {
+            let port = port.parse().map_err(|_| "has a port that is no number");
+            (host, port?)
+        }
+        Some(_) | None => (authority, port),
+    };
+    let loopback = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
+    match host {
+        "" => Err("names no host"),
+        _ if !secure && !loopback => Err("must begin with amqps://; amqp:// is for a broker on loopback"),
+        _ => Ok((host.trim_matches(['[', ']']).to_owned(), port)),
+    }
+}
+
+/// Addresses and names of `[rabbitmq]`.
+fn rabbitmq(rabbitmq: &Rabbitmq) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !(1..=URLS_MAX).contains(&rabbitmq.urls.len()) {
+        problems.push(problem("rabbitmq.urls", "must name 1 to 8 brokers of one cluster"));
+    }
+    for url in &rabbitmq.urls {
+        if let Err(what) = broker_address(url) {
+            problems.push(problem("rabbitmq.urls", format!("one of them {what}")));
+        }
+    }
+    if rabbitmq.ca.is_none() && rabbitmq.urls.iter().any(|url| url.starts_with("amqps://")) {
+        let what = "is missing; name the authorities that sign the brokers' certificates";
+        problems.push(problem("rabbitmq.ca", what));
+    }
+    match (&rabbitmq.certificate, &rabbitmq.key) {
+        (Some(_), None) => problems.push(problem(
+            "rabbitmq.key",
+            "is missing; give the key of rabbitmq.certificate",
+        )),
+        (None, Some(_)) => problems.push(problem("rabbitmq.certificate", "is missing; give that of rabbitmq.key")),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let fits = |name: &String| {
+        (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_graphic())
+            && !name.starts_with("amq.")
+    };
+    if !fits(&rabbitmq.exchange) {
+        let what =
+            "must be 1 to 200 visible ASCII characters and not begin with `amq.`, which the broker keeps for itself";
+        problems.push(problem("rabbitmq.exchange", what));
+    }
+    let queues_fit = (1..=QUEUES_MAX).contains(&rabbitmq.queues.len())
+        && rabbitmq
+            .queues
+            .iter()
+            .all(|(name, keys)| fits(name) && (1..=QUEUES_MAX).contains(&keys.len()) && keys.iter().all(fits));
+    if !queues_fit {
+        let what = "must be 1 to 32 queues with 1 to 32 keys each, all of 1 to 200 visible ASCII characters, none beginning \
+                    with `amq.`";
+        problems.push(problem("rabbitmq.queues", what));
+    }
+    problems
+}
+
 /// Files that must be there: certificates and secrets.
 fn files(config: &Config) -> Vec<Problem> {
     let mut wanted: Vec<(&str, &Path)> = vec![
@@ -353,6 +430,16 @@ fn files(config: &Config) -> Vec<Problem> {
             ("cluster.key", &cluster.key),
             ("cluster.ca", &cluster.ca),
         ]);
+    }
+    if let Some(rabbitmq) = &config.rabbitmq {
+        wanted.push(("rabbitmq.credentials", &rabbitmq.credentials));
+        for (key, path) in [
+            ("rabbitmq.ca", &rabbitmq.ca),
+            ("rabbitmq.certificate", &rabbitmq.certificate),
+            ("rabbitmq.key", &rabbitmq.key),
+        ] {
+            wanted.extend(path.iter().map(|path| (key, path.as_path())));
+        }
     }
     let mut problems = Vec::new();
     for (key, path) in wanted {
@@ -414,6 +501,16 @@ pub(super) fn resolve(config: &mut Config, base: &Path, credentials: Option<&Pat
         each("cluster.certificate", &mut cluster.certificate);
         each("cluster.key", &mut cluster.key);
         each("cluster.ca", &mut cluster.ca);
+    }
+    if let Some(rabbitmq) = &mut config.rabbitmq {
+        each("rabbitmq.credentials", &mut rabbitmq.credentials);
+        for (key, path) in [
+            ("rabbitmq.ca", &mut rabbitmq.ca),
+            ("rabbitmq.certificate", &mut rabbitmq.certificate),
+            ("rabbitmq.key", &mut rabbitmq.key),
+        ] {
+            path.iter_mut().for_each(|path| each(key, path));
+        }
     }
     problems
 }
@@ -478,6 +575,13 @@ fn schema() -> toml::Table {
         key: PathBuf::new(),
         ca: PathBuf::new(),
         peers: Vec::new(),
+    });
+    let rabbitmq = Rabbitmq::new(Vec::new(), PathBuf::new());
+    config.rabbitmq = Some(Rabbitmq {
+        ca: Some(PathBuf::new()),
+        certificate: Some(PathBuf::new()),
+        key: Some(PathBuf::new()),
+        ..rabbitmq
     });
     toml::Table::try_from(config).expect("a configuration is a table of tables")
 }

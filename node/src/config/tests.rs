@@ -272,6 +272,51 @@ fn token_keys_issuers_and_urls_are_checked() {
 }
 
 #[test]
+fn a_broker_is_reached_over_tls_and_its_password_stands_in_no_address() {
+    let folder = Folder::new("rabbitmq");
+    let broker = |more: &str| folder.with("rabbitmq", &format!("credentials = \"shared.key\"\n{more}"));
+    let whole = "urls = [\"amqps://b1.south\", \"amqps://10.0.0.2:5000/spine\"]\nca = \"ca.pem\"\n\
+                 certificate = \"server.pem\"\nkey = \"server.key\"\n\
+                 [rabbitmq.queues]\n\"events.patients\" = [\"patient.#\"]";
+    let config = broker(whole).expect("valid");
+    assert_eq!(folder.parse(&config.effective()).expect("its own output"), config);
+    let rabbitmq = config.rabbitmq.expect("the section is there");
+    assert_eq!(rabbitmq.ca, Some(folder.0.join("ca.pem")));
+    assert_eq!(rabbitmq.exchange, "events");
+    assert_eq!(rabbitmq.queues.len(), 1, "what is named takes the default's place");
+    let plain = "urls = [\"amqp://127.0.0.1:1\", \"amqp://localhost\", \"amqp://[::1]\"]";
+    broker(plain).expect("on loopback no TLS is needed");
+    for (text, key) in [
+        ("urls = []", "rabbitmq.urls"),
+        ("urls = [\"http://b1\"]", "rabbitmq.urls"),
+        ("urls = [\"amqp://b1.south\"]", "rabbitmq.urls"),
+        ("urls = [\"amqp://u:PLANTED@127.0.0.1\"]", "rabbitmq.urls"),
+        ("urls = [\"amqps://b1:port\"]\nca = \"ca.pem\"", "rabbitmq.urls"),
+        ("urls = [\"amqps://\"]\nca = \"ca.pem\"", "rabbitmq.urls"),
+        ("urls = [\"amqps://b1\"]", "rabbitmq.ca"),
+        ("urls = [\"amqps://b1\"]\nca = \"none.pem\"", "rabbitmq.ca"),
+        (
+            "urls = [\"amqp://localhost\"]\nkey = \"server.key\"",
+            "rabbitmq.certificate",
+        ),
+        (
+            "urls = [\"amqp://localhost\"]\ncertificate = \"server.pem\"",
+            "rabbitmq.key",
+        ),
+        (
+            "urls = [\"amqp://localhost\"]\nexchange = \"amq.topic\"",
+            "rabbitmq.exchange",
+        ),
+        ("urls = [\"amqp://localhost\"]\nqueues = {}", "rabbitmq.queues"),
+        ("urls = [\"amqp://localhost\"]\nqueues = { a = [] }", "rabbitmq.queues"),
+    ] {
+        assert_eq!(refused(broker(text)).key, key, "{text}");
+    }
+    let missing = "urls = [\"amqp://localhost\"]\ncredentials = \"none\"";
+    assert_eq!(refused(folder.with("rabbitmq", missing)).key, "rabbitmq.credentials");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::read(Path::new("/nowhere/at/all.toml")).expect_err("no such file");
     assert!(error.to_string().starts_with("/nowhere/at/all.toml: cannot be read"));

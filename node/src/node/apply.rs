@@ -8,6 +8,7 @@ use crate::audit::Head;
 use crate::base::NodeId;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use crate::log::At;
+use crate::outbox;
 use crate::services::{identity, mesh, pds};
 use bytes::Bytes;
 use std::ops::Bound;
@@ -18,6 +19,7 @@ pub const AUDIT_HEAD: u8 = 0xF0;
 /// Audit heads by node and sequence number: key 8 + 8 bytes big-endian, value log time in ms (8 bytes) and hash (32).
 const HEADS: Table = Table::permanent(60);
 
+const _: () = assert!(outbox::command::COMMAND_VERSION != AUDIT_HEAD);
 const _: () = assert!(mesh::command::COMMAND_VERSION != identity::command::COMMAND_VERSION);
 
 const HOUR_MS: u64 = 3600 * 1000;
@@ -28,6 +30,7 @@ pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
         Some(&mesh::command::COMMAND_VERSION) => judged(at, mesh::state::apply_encoded(writer, at, command)),
         Some(&identity::command::COMMAND_VERSION) => judged(at, identity::state::apply_encoded(writer, at, command)),
         Some(&pds::command::COMMAND_VERSION) => judged(at, pds::state::apply_encoded(writer, at, command)),
+        Some(&outbox::command::COMMAND_VERSION) => judged(at, outbox::state::apply_encoded(writer, at, command)),
         Some(&AUDIT_HEAD) => match decode_head(command) {
             Some((node, head)) => {
                 enter_head(writer, at, node, head);

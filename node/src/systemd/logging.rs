@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -111,14 +111,18 @@ pub fn start_logging(format: Format, level: Level) -> Result<(), LoggingError> {
 }
 
 /// What is written from which level on. openraft warns at every heartbeat that a dead member does not answer, which this
-/// node says once in its own words: an operator wants its errors, a developer asks for the rest with `debug`.
+/// node says once in its own words: an operator wants its errors, a developer asks for the rest with `debug`. lapin writes
+/// whole messages into its lines: nobody gets these.
 pub(super) fn targets(level: Level) -> Targets {
     let raft = if level <= Level::INFO {
         level.min(Level::ERROR)
     } else {
         level
     };
-    Targets::new().with_default(level).with_target("openraft", raft)
+    Targets::new()
+        .with_default(level)
+        .with_target("openraft", raft)
+        .with_target("lapin", LevelFilter::OFF)
 }
 
 /// Collects one formatted line and queues it when dropped.

@@ -48,12 +48,16 @@ class vertebra::config (
     },
     'logging' => { 'format' => 'journald' },
   }
+  $events = $vertebra::manage_brokers ? {
+    true  => { 'rabbitmq' => $vertebra::events::section },
+    false => {},
+  }
   file { '/etc/vertebra/node.toml':
     ensure       => file,
     owner        => 'root',
     group        => 'vertebra',
     mode         => '0640',
-    content      => epp('vertebra/node.toml.epp', { 'sections' => deep_merge($vertebra::settings, $own) }),
+    content      => epp('vertebra/node.toml.epp', { 'sections' => deep_merge($vertebra::settings, $own, $events) }),
     validate_cmd => "/usr/bin/env CREDENTIALS_DIRECTORY=${credentials} ${binary} config check %",
   }
 

@@ -52,6 +52,10 @@ class vertebra (
   contain vertebra::names
   contain vertebra::install
   contain vertebra::secrets
+  if $manage_brokers {
+    contain vertebra::events
+    Class['vertebra::secrets'] -> Class['vertebra::events'] -> Class['vertebra::config']
+  }
   contain vertebra::config
   contain vertebra::service
   contain vertebra::logs

@@ -1,6 +1,6 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload backup slow` and, on one node with many patients, `load read
+//! Measures: `journal cycle throughput inbox memory restart upload backup slow events` and, on one node with many patients, `load read
 //! search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
@@ -13,6 +13,7 @@ mod backup;
 mod cycle;
 mod demand;
 mod drive;
+mod events;
 mod growth;
 mod journal;
 mod pds;
@@ -110,7 +111,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 15] = [
+const MEASURES: [&str; 16] = [
     "journal",
     "cycle",
     "throughput",
@@ -120,6 +121,7 @@ const MEASURES: [&str; 15] = [
     "upload",
     "backup",
     "slow",
+    "events",
     "load",
     "read",
     "search",
@@ -159,6 +161,9 @@ fn main() {
     }
     if wanted("slow") {
         rows.extend(show(runtime.block_on(slow::measure())));
+    }
+    if wanted("events") {
+        rows.extend(show(runtime.block_on(events::measure())));
     }
     if wanted("inbox") || wanted("memory") || wanted("restart") {
         rows.extend(show(runtime.block_on(waiting::measure(

@@ -12,6 +12,7 @@ use super::values::{self, Bodies, Kept};
 use super::{ACKNOWLEDGE_RELEASES_MAX, Event, admin, send};
 use crate::ledger::Writer;
 use crate::log::At;
+use crate::outbox;
 
 /// Acknowledges; again changes nothing. Refusals, in order: `UnknownMailbox`, `UnknownMessage`, `NotYours`, `Gone`.
 pub(super) fn acknowledge(
@@ -39,6 +40,12 @@ pub(super) fn acknowledge(
         let_go(writer, at, &mut kept);
     }
     life::save(writer, &kept);
+    let (mailbox_id, message) = life::identifiers(&kept);
+    let event = outbox::event::Event::MessageAcknowledged {
+        mailbox: mailbox_id,
+        message,
+    };
+    outbox::state::emit(writer, at, event);
     admin::touch(writer, at, mailbox);
     Ok(Outcome::Done)
 }

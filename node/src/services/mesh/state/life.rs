@@ -15,10 +15,12 @@ use super::super::command::Status;
 use super::planted::{Planted, planted};
 use super::tables::{self, CHUNKS, DEPTHS, DUE, INBOX, LOCAL_IDS, MESSAGES, RECEIVED, SENT};
 use super::values::{self, Bodies, Kept, NOTHING, Part, Waiting};
-use super::{Event, INBOX_MS, PURGE_MS, SEQUENCES_PER_COMMAND, Stored};
+use super::{Event as Happened, INBOX_MS, PURGE_MS, SEQUENCES_PER_COMMAND, Stored};
 use crate::base::Timestamp;
 use crate::ledger::{Hold, Read, Writer};
 use crate::log::At;
+use crate::outbox::event::Event;
+use crate::outbox::state as outbox;
 use std::ops::Bound;
 
 /// What happens to a message.
@@ -45,7 +47,7 @@ pub(super) fn follows(status: Status, cause: Cause) -> Option<Status> {
 }
 
 /// Records an event.
-pub(super) fn enter(kept: &mut Kept, event: Event) {
+pub(super) fn enter(kept: &mut Kept, event: Happened) {
     /// Events kept of a message; only a test's own events come near it.
     const EVENTS_MAX: usize = 64;
     kept.message.events.insert(0, event);
@@ -119,6 +121,13 @@ pub(super) fn deliver(writer: &mut Writer<'_>, at: At, kept: &mut Kept, nth: u32
         &waiting,
     );
     add_depth(writer, &message.recipient, 1);
+    let (mailbox, message) = identifiers(kept);
+    outbox::emit(writer, at, Event::MessageArrived { mailbox, message });
+}
+
+/// What an event says of a message: mailbox and message.
+pub(super) fn identifiers(kept: &Kept) -> (String, String) {
+    (kept.message.recipient.to_string(), kept.message.id.to_string())
 }
 
 /// Takes a message out of its inbox.

@@ -13,6 +13,7 @@ use super::{Event, Message, SWEEP_MESSAGES_MAX, nonces, retry};
 use crate::base::Timestamp;
 use crate::ledger::{Read, Table, Writer};
 use crate::log::At;
+use crate::outbox;
 use std::ops::Bound;
 
 /// Code of a non-delivery report.
@@ -143,6 +144,8 @@ fn expire(writer: &mut Writer<'_>, at: At, kept: &mut Kept, delivered: &mut u32)
         }
         Status::Accepted => {
             life::leave_inbox(writer, kept);
+            let (mailbox, message) = life::identifiers(kept);
+            outbox::state::emit(writer, at, outbox::event::Event::MessageExpired { mailbox, message });
             "The recipient did not collect the message within 5 days"
         }
         Status::Acknowledged | Status::Undeliverable | Status::Error => return,

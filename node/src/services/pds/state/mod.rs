@@ -25,6 +25,7 @@ use super::command::{Command, DecodeError, IndexKey, Once, Outcome, PutPatient, 
 use crate::base::{Digest, LogIndex, NhsNumber, Timestamp};
 use crate::ledger::{Hold, Writer};
 use crate::log::At;
+use crate::outbox;
 use crate::services::values;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -184,8 +185,10 @@ fn put_related(
         related: Some(related),
         ..before
     };
+    let security = after.security;
     values::put(writer, RECORDS, &number.key(), &after);
     writer.hold(Hold::Entry(at.index));
+    tell(writer, at, number, version, Some(security), security);
     Ok(Outcome::Stored {
         number,
         version,
@@ -247,6 +250,7 @@ fn store(
     after: Record,
     once: Option<Once>,
 ) -> Outcome {
+    let security_before = before.as_ref().map(|before| before.security);
     match before {
         Some(before) => {
             let key = tables::version_key(number, before.version);
@@ -259,6 +263,7 @@ fn store(
     }
     values::put(writer, RECORDS, &number.key(), &after);
     writer.hold(Hold::Entry(at.index));
+    tell(writer, at, number, after.version, security_before, after.security);
     if let Some(once) = once {
         once::remember(writer, at, &once, number, after.version);
     }
@@ -268,6 +273,15 @@ fn store(
         at: at.time,
         repeated: false,
     }
+}
+
+/// Tells subscribers that a record changed. That one became very restricted is told, so that whoever keeps a copy asks
+/// again and sees less; what happens to it while it is so is told nobody. All others look alike, restricted or not.
+fn tell(writer: &mut Writer<'_>, at: At, number: NhsNumber, version: u32, before: Option<Security>, after: Security) {
+    if before == Some(Security::VeryRestricted) && after == Security::VeryRestricted {
+        return;
+    }
+    outbox::state::emit(writer, at, outbox::event::Event::PatientChanged { number, version });
 }
 
 /// Makes the index entries of a number exactly `keys`; writes only what differs.
