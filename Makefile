@@ -36,6 +36,11 @@ packages-build:
 	$(call packages,build-essential pkg-config libsystemd-dev)
 	@command -v cargo >/dev/null || { echo "install the Rust toolchain (rustup), 1.95 or later" >&2; exit 1; }
 
+# What the printed lines need.
+.PHONY: packages-run
+packages-run:
+	$(call packages,curl python3-venv)
+
 .PHONY: packages-test
 packages-test:
 	$(call packages,python3-venv curl openssl e2fsprogs mount util-linux iproute2 dnsmasq-base nginx-light rabbitmq-server)
@@ -58,7 +63,7 @@ build: packages-build ## Build the binary: target/release/vertebra
 	cargo build --release -p vertebra
 
 .PHONY: run
-run: packages-build ## Run a sandbox on 127.0.0.1:8700, data in target/sandbox (LISTEN=, DATA=); Ctrl-C stops it
+run: packages-build packages-run ## Run a sandbox on 127.0.0.1:8700, data in target/sandbox (LISTEN=, DATA=); Ctrl-C stops it
 	@cargo build --release -p vertebra
 	@exec target/release/vertebra sandbox --data $(DATA) --listen $(LISTEN)
 

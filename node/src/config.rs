@@ -441,7 +441,8 @@ impl Default for Ledger {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// A proposal not applied after this is answered "unknown, retry", ms. 100..=600000, default 10000.
+    /// A proposal not applied after this is answered "unknown, retry", and so is a read of demographics (408) or an audit
+    /// entry of a change (503) that takes longer, ms. 100..=600000, default 10000.
     pub propose_timeout_ms: u64,
     /// Bytes of proposals that may wait before new ones are refused. 1 MiB..=4 GiB, default 64 MiB.
     pub queue_bytes_max: u64,

@@ -38,7 +38,8 @@ use crate::outbox::{self, Broker, Publisher};
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
-use crate::services::pds::{api::Pds, records::Records, rules};
+use crate::services::pds::api::{Pds, ReadEntries};
+use crate::services::pds::{records::Records, rules};
 use crate::systemd::{self, PrivilegeError, Watchdog};
 use services::Services;
 use std::io;
@@ -61,6 +62,8 @@ pub enum Mode {
         data: PathBuf,
         /// Called on a thread of its own once the node serves.
         started: Box<dyn FnOnce(Started) + Send>,
+        /// What the answers to reads of demographics wait for.
+        read_entries: ReadEntries,
     },
 }
 
@@ -421,9 +424,11 @@ pub async fn restore(config: &Config, source: &Source, put: &mut dyn FnMut(u64))
 /// # Errors
 /// In the order of a start: `Data`, `Listen`, `Secret`, `Keys`, `Tls`, `Peers`, `Privileges`, `Logging`, `Open`, `Thread`.
 pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
-    let (sandbox, started) = match mode {
-        Mode::Node => (false, None),
-        Mode::Sandbox { started, .. } => (true, Some(started)),
+    let (sandbox, started, read_entries) = match mode {
+        Mode::Node => (false, None, ReadEntries::Durable),
+        Mode::Sandbox {
+            started, read_entries, ..
+        } => (true, Some(started), read_entries),
     };
     let _data = config.lock_data()?;
     let doors = Doors::bind(&config)?;
@@ -447,7 +452,7 @@ pub fn run(config: Config, mode: Mode) -> Result<(), NodeError> {
         tls: tls.clone(),
         peer_tls: peer_tls.clone(),
     };
-    let running = Running::start(config.clone(), sandbox, doors, addresses, secrets)?;
+    let running = Running::start(config.clone(), (sandbox, read_entries), doors, addresses, secrets)?;
     tracing::info!(address = %addresses.http, site = config.node.site, "the node serves");
     systemd::ready(&format!("serving on {}", addresses.http));
     let greeting = started.map(|started| {
@@ -549,7 +554,7 @@ fn identity(
 }
 
 /// What the calls of PDS stand on; its rules are made ready before the first request. In the sandbox the port may have been chosen when it was bound.
-fn pds(config: &Config, identity: &Identity, http: Option<SocketAddr>) -> Pds {
+fn pds(config: &Config, identity: &Identity, http: Option<SocketAddr>, read_entries: ReadEntries) -> Pds {
     rules::prepare();
     let origin = http.map_or_else(|| config.pds.url.clone(), |address| format!("https://{address}"));
     Pds {
@@ -563,6 +568,8 @@ fn pds(config: &Config, identity: &Identity, http: Option<SocketAddr>) -> Pds {
         rates: identity.rates.clone(),
         base_url: Pds::base_url(&origin),
         numbers: config.pds.numbers(),
+        timeout: Duration::from_millis(config.log.propose_timeout_ms),
+        read_entries,
     }
 }
 
@@ -592,7 +599,7 @@ impl Running {
     /// Opens the log, then starts the threads that serve.
     fn start(
         config: Arc<Config>,
-        sandbox: bool,
+        (sandbox, read_entries): (bool, ReadEntries),
         doors: Doors,
         addresses: Started,
         secrets: Secrets,
@@ -621,7 +628,7 @@ impl Running {
         let identity = identity(&config, &opened, own_audit, own_clock, tokens.clone(), rates, sandbox);
         let services = Services {
             mesh: mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox),
-            pds: pds(&config, &identity, sandbox.then_some(addresses.http)),
+            pds: pds(&config, &identity, sandbox.then_some(addresses.http), read_entries),
             identity,
         };
 

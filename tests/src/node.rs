@@ -128,6 +128,12 @@ impl Node {
         self.await_ready(before, started);
     }
 
+    /// The same with other arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+        self.restart();
+    }
+
     fn written_at(&self) -> Option<std::time::SystemTime> {
         fs::metadata(self.data.join("sandbox.json"))
             .and_then(|meta| meta.modified())

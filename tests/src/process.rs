@@ -3,6 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -72,6 +73,48 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A thread of a process that stands still until this is dropped; the others run on. It needs the right to trace.
+pub struct StoppedThread(Child);
+
+impl StoppedThread {
+    /// Stops the thread of this name.
+    pub fn of(pid: u32, name: &str) -> StoppedThread {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+        let named = tasks.flatten().find(|task| {
+            let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            comm.trim_end() == name
+        });
+        let thread = named.unwrap_or_else(|| panic!("process {pid} has a thread `{name}`"));
+        // PTRACE_SEIZE and PTRACE_INTERRUPT; Python calls them, so that no `unsafe` is needed here. When the tracer ends,
+        // as it does at the end of its input, the kernel lets the thread go on.
+        let script = "import ctypes,os,sys; libc=ctypes.CDLL(None,use_errno=True); tid=int(sys.argv[1])\n\
+                      for what in 0x4206,0x4207:\n \
+                      if libc.ptrace(what,tid,None,None): sys.exit(os.strerror(ctypes.get_errno()))\n\
+                      os.waitpid(tid,0x40000000); print('stopped',flush=True); sys.stdin.read()";
+        let mut tracer = Command::new("python3")
+            .args(["-c", script])
+            .arg(thread.file_name())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 starts");
+        let mut told = [0; 7];
+        let read = tracer.stdout.as_mut().map(|output| output.read_exact(&mut told));
+        assert!(
+            matches!(read, Some(Ok(()))) && told == *b"stopped",
+            "thread `{name}` was not stopped: this needs root, or the right to trace"
+        );
+        StoppedThread(tracer)
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -4,7 +4,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 use vertebra_tests::mesh::WORKFLOW;
 use vertebra_tests::node::{Folder, Node, binary};
+use vertebra_tests::pds::Client;
 use vertebra_tests::process::wait_until;
+use vertebra_tests::python::interpreter;
 
 fn vertebra(arguments: &[&str]) -> Output {
     Command::new(binary())
@@ -41,6 +43,66 @@ fn a_sandbox_is_ready_in_two_seconds_and_says_how_to_send_a_first_message() {
     }
 }
 
+/// The commands that a sandbox prints, each as it would be pasted.
+fn printed(text: &str) -> Vec<String> {
+    let (mut commands, mut lines) = (Vec::new(), text.lines());
+    while let Some(line) = lines.next() {
+        let here = line.ends_with("<<'EOF'");
+        if !here && !line.starts_with("  ") {
+            continue;
+        }
+        let mut command = vec![line];
+        while command
+            .last()
+            .is_some_and(|last| if here { *last != "EOF" } else { last.ends_with('\\') })
+        {
+            command.push(lines.next().expect("a command has an end"));
+        }
+        commands.push(command.join("\n"));
+    }
+    commands
+}
+
+#[test]
+fn every_printed_command_works_as_pasted() {
+    let folder = Folder::new("pasted");
+    let node = Node::start(&folder.path().join("data"));
+    wait_until("the sandbox has printed", Duration::from_secs(10), || {
+        node.log_text().contains("/metrics")
+    });
+    // The environment that the Makefile made, instead of one out of the network.
+    let environment = interpreter();
+    let environment = environment
+        .parent()
+        .and_then(|bin| bin.parent())
+        .expect("it has a folder");
+    std::os::unix::fs::symlink(environment, node.data.join("venv")).expect("the folder can be written");
+    let commands = printed(&node.log_text());
+    let run = |number: usize, expected: &str| {
+        let output = Command::new("bash").args(["-c", &commands[number]]).output();
+        let output = output.expect("bash starts");
+        let told = format!(
+            "{}\n{}{}",
+            commands[number],
+            out(&output),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.status.success() && out(&output).contains(expected), "{told}");
+    };
+    assert_eq!(commands.len(), 10, "{commands:#?}");
+    run(0, "messageID");
+    run(1, "messages\":[\"");
+    assert!(commands[2].contains("pip install"), "{}", commands[2]);
+    run(3, "received");
+    run(4, "\"id\":\"9000000009\"");
+    run(5, "searchset");
+    run(6, "\"gender\":\"male\"");
+    run(6, "RESOURCE_VERSION_MISMATCH");
+    run(7, "healthy");
+    run(8, "X26ABC1");
+    run(9, "vertebra_requests_total");
+}
+
 #[tokio::test]
 async fn a_sandbox_keeps_its_messages_and_certificates_across_restarts() {
     let folder = Folder::new("again");
@@ -68,6 +130,41 @@ async fn two_sandboxes_never_share_a_folder() {
     node.mailbox(0)
         .send("X26ABC2", WORKFLOW, &[], b"the first one works on")
         .await;
+}
+
+#[tokio::test]
+async fn reads_without_waiting_for_the_audit_are_for_the_sandbox_alone_and_it_says_so() {
+    for way in ["behind", "absent"] {
+        let refused = vertebra(&["node", "--config", "f.toml", "--read-entries", way]);
+        assert_eq!(refused.status.code(), Some(2), "a node has no such option");
+    }
+    let folder = Folder::new("entries");
+    let mut node = Node::start(&folder.path().join("data"));
+    let mut expected = 0;
+    for (arguments, read_on_record) in [
+        (&[][..], 1),
+        (&["--read-entries", "behind"], 1),
+        (&["--read-entries", "absent"], 0),
+    ] {
+        assert_eq!(node.terminate().code(), Some(0), "{}", node.log_text());
+        node.restart_with(arguments);
+        let warned = node.log_text().contains("--read-entries is for the bench");
+        assert_eq!(warned, !arguments.is_empty(), "{arguments:?}");
+        let mut worker = Client::worker(&node);
+        worker.read("9000000009").await.ok(200);
+        let nothing = worker.patch("9000000009", 999, &serde_json::json!([])).await;
+        nothing.refused(409, "RESOURCE_VERSION_MISMATCH");
+        expected += 1 + read_on_record;
+        let data = node.data.display().to_string();
+        let entries = || {
+            let query = ["audit", "query", "--json", "--action", "pds.*", "--sandbox", &data];
+            out(&vertebra(&query)).lines().count()
+        };
+        wait_until("the entries are on the record", Duration::from_secs(10), || {
+            entries() >= expected
+        });
+        assert_eq!(entries(), expected, "{arguments:?}: a change is always on the record");
+    }
 }
 
 #[tokio::test]

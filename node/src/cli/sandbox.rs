@@ -13,6 +13,7 @@ use crate::admin::patients::VersionView;
 use crate::admin::status::Status;
 use crate::config::{Config, LogLevel, Rabbitmq, broker_address};
 use crate::node::{self, Started};
+use crate::services::pds::api::ReadEntries;
 use crate::services::pds::load::BATCH_LINES_MAX;
 use crate::services::pds::synth::{People, WELL_KNOWN};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub(super) struct Args {
     /// error, warn, info, debug or trace, to standard error
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     log_level: LogLevel,
+    /// For the bench: answers reads of demographics before their audit entries are durable, or without any
+    #[arg(long, value_name = "behind|absent", hide = true, value_parser = read_entries)]
+    read_entries: Option<ReadEntries>,
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {
@@ -68,6 +72,14 @@ fn level(text: &str) -> Result<LogLevel, String> {
         "debug" => Ok(LogLevel::Debug),
         "trace" => Ok(LogLevel::Trace),
         _ => Err("give error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+fn read_entries(text: &str) -> Result<ReadEntries, String> {
+    match text {
+        "behind" => Ok(ReadEntries::Behind),
+        "absent" => Ok(ReadEntries::Absent),
+        _ => Err("give behind or absent".to_owned()),
     }
 }
 
@@ -223,6 +235,9 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     }
     config.logging.level = args.log_level;
     config.rabbitmq = rabbitmq(args)?;
+    if args.read_entries.is_some() {
+        eprintln!("vertebra: --read-entries is for the bench: reads are answered without waiting for the audit");
+    }
     // A second sandbox on this folder ends here, before it touches the files of the first.
     make_folder(&folder)?;
     drop(
@@ -243,6 +258,7 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     let mode = node::Mode::Sandbox {
         data: folder.clone(),
         started: greeter,
+        read_entries: args.read_entries.unwrap_or_default(),
     };
     let ended = node::run(config, mode);
     let _ = fs::remove_file(folder.join(FILE));
@@ -465,6 +481,7 @@ pub(super) fn greeting(folder: &Path, sandbox: &Sandbox, version: u32) -> String
     };
     let (one, two) = (&sandbox.mesh.mailboxes[0], &sandbox.mesh.mailboxes[1]);
     let url = &sandbox.url;
+    let venv = path(&folder.join("venv"));
     let py = |file: &Path| format!("{:?}", file.to_string_lossy());
     let mut text = format!(
         "Vertebra sandbox is ready at {url}  (stop it with Ctrl-C)\nClient certificates are optional here; a node demands them.\n\n"
@@ -484,8 +501,9 @@ pub(super) fn greeting(folder: &Path, sandbox: &Sandbox, version: u32) -> String
         two.id
     );
     text += &format!(
-        "The same in Python (pip install mesh-client):\n\n\
-         python3 - <<'EOF'\n\
+        "The same in Python, with the published client in an environment of its own:\n\n  \
+         python3 -m venv {venv} && {venv}/bin/pip install -q mesh-client\n\n\
+         {venv}/bin/python3 - <<'EOF'\n\
          from mesh_client import MeshClient\n\
          def mailbox(name, cert, key):\n    \
              return MeshClient({url:?}, name, {PASSWORD:?}, shared_key=b{SHARED_KEY:?}, verify={}, cert=(cert, key))\n\

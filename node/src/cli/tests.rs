@@ -38,6 +38,7 @@ fn every_documented_call_parses() {
     for line in [
         "vertebra sandbox --data /tmp/box --listen 127.0.0.1:8700",
         "vertebra sandbox --data box --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log-level debug",
+        "vertebra sandbox --data box --read-entries behind",
         "vertebra node --config /etc/vertebra/node.toml",
         "vertebra config check /etc/vertebra/node.toml",
         "vertebra status",
@@ -83,6 +84,8 @@ fn wrong_calls_exit_with_2() {
         "vertebra sandbox",
         "vertebra sandbox --data box --listen nonsense",
         "vertebra sandbox --data box --log-level loud",
+        "vertebra sandbox --data box --read-entries never",
+        "vertebra node --config f.toml --read-entries behind",
         "vertebra status --watch --exit-when-healthy",
         "vertebra status --socket a --sandbox b",
         "vertebra mailbox token X",
@@ -286,7 +289,7 @@ fn the_greeting_shows_curl_and_python_with_quoted_paths() {
         "https://127.0.0.1:8700/messageexchange/X26ABC1/outbox",
         "verify=\"/tmp/a box/ca.pem\"",
         "shared_key=b\"TestKey\"",
-        "pip install mesh-client",
+        "'/tmp/a box/venv'/bin/pip install -q mesh-client",
     ] {
         assert!(text.contains(want), "{want} in\n{text}");
     }

@@ -188,10 +188,10 @@ async fn each_fault_of_a_request_is_told_and_nobody_is_created() {
         worker
             .call("POST", "/Patient", &[FHIR_JSON], body.as_bytes())
             .await
-            .refused(400, "INVALID_VALUE");
+            .refused(400, "VALIDATION_ERROR");
     }
     let long = json!({"resourceType": "x".repeat(70_000)});
-    worker.create(&long).await.refused(400, "INVALID_VALUE");
+    worker.create(&long).await.refused(400, "VALIDATION_ERROR");
     let many = worker.create(&json!({"a": 1, "resourceType": "Person"})).await;
     assert!(
         many.issues().len() > 3,

@@ -3,6 +3,7 @@
 //! Tests that only need people share one sandbox, and each makes its own people: `Sandbox::shared`. The specification's
 //! example patients are never changed there.
 
+mod codes;
 mod create;
 mod faults;
 mod headers;

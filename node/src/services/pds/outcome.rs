@@ -30,7 +30,7 @@ pub enum Code {
     InvalidValueForbidden,
     /// 400: a malformed patch, or one that breaks a rule.
     InvalidUpdate,
-    /// 400: when no other code fits.
+    /// 400: when no other code fits: the body as a whole is too large, or, to create, no JSON or too large a record.
     ValidationError,
     /// 400: a character outside the permitted ranges.
     UnsupportedCharactersInField,
@@ -52,7 +52,7 @@ pub enum Code {
     ResourceNotFound,
     /// 404: the record was invalidated and nothing superseded it.
     InvalidatedResource,
-    /// 408: processing took longer than permitted.
+    /// 408: a read took longer than permitted, or a body did not arrive in time; nothing was changed.
     UnableToCallService,
     /// 409: `If-Match` names another version.
     ResourceVersionMismatch,
@@ -60,7 +60,7 @@ pub enum Code {
     PreconditionFailed,
     /// 429: above the rate of the application.
     TooManyRequests,
-    /// 503: try again with the same `X-Request-ID`.
+    /// 503: try again with the same `X-Request-ID`; what became of a write may be unknown.
     ServiceUnavailable,
     /// 400: a combination of search parameters that is not permitted.
     InvalidSearchData,

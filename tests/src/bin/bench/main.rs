@@ -1,7 +1,7 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
 //! Measures: `journal cycle throughput inbox memory restart upload backup slow events` and, on one node with many patients, `load read
-//! search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
+//! audit search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
 //! (1,000,000) how many patients are loaded, `VERTEBRA_BENCH_GROWTH` (4,000,000) how many `growth` ends with,
@@ -9,6 +9,7 @@
 
 #![deny(missing_docs)]
 
+mod audit;
 mod backup;
 mod cycle;
 mod demand;
@@ -38,6 +39,8 @@ pub enum Bound {
     AtLeast(f64),
     /// The figure must be at most so large.
     AtMost(f64),
+    /// Nothing must hold; the figure is told.
+    Told,
 }
 
 impl Bound {
@@ -45,6 +48,7 @@ impl Bound {
         match self {
             Bound::AtLeast(bound) => figure >= bound,
             Bound::AtMost(bound) => figure <= bound,
+            Bound::Told => true,
         }
     }
 
@@ -52,6 +56,7 @@ impl Bound {
         match self {
             Bound::AtLeast(bound) => format!("≥ {bound} {unit}"),
             Bound::AtMost(bound) => format!("≤ {bound} {unit}"),
+            Bound::Told => "–".to_owned(),
         }
     }
 }
@@ -79,6 +84,7 @@ pub struct Row {
 impl Row {
     fn line(&self) -> String {
         let verdict = match (self.least.holds(self.figure), self.aim.holds(self.figure)) {
+            _ if matches!(self.least, Bound::Told) => "told",
             (_, true) => "pass, aim reached",
             (true, false) => "pass",
             (false, false) => "**FAIL**",
@@ -124,6 +130,7 @@ const MEASURES: [&str; 16] = [
     "events",
     "load",
     "read",
+    "audit",
     "search",
     "fuzzy",
     "update",
@@ -175,6 +182,7 @@ fn main() {
     let patients = pds::Wanted {
         load: wanted("load"),
         read: wanted("read"),
+        audit: wanted("audit"),
         search: wanted("search"),
         fuzzy: wanted("fuzzy"),
         update: wanted("update"),

@@ -26,7 +26,7 @@ const OWN_MAX: usize = 200;
 /// What may wait for a checkpoint in a node that is quiet.
 const DIRTY_BYTES_MAX: f64 = 65_536.0;
 /// Rounds, each beside one of the peer's.
-const ROUNDS: u64 = 3;
+pub const ROUNDS: u64 = 3;
 /// What Blaze loads a second on each core, by its own publication; ours is a fixed figure for all cores.
 const BLAZE_A_SECOND: f64 = 630.0;
 
@@ -36,6 +36,8 @@ pub struct Wanted {
     pub load: bool,
     /// GET of a patient.
     pub read: bool,
+    /// What the audit costs a GET.
+    pub audit: bool,
     /// PATCH of a patient.
     pub update: bool,
     /// A search by family, birthdate, gender.
@@ -47,7 +49,7 @@ pub struct Wanted {
 impl Wanted {
     /// Whether patients are needed at all.
     pub fn any(&self) -> bool {
-        self.load || self.read || self.update || self.search || self.fuzzy
+        self.load || self.read || self.audit || self.update || self.search || self.fuzzy
     }
 }
 
@@ -275,6 +277,9 @@ pub async fn measure(wanted: Wanted) -> Vec<Row> {
     }
     if wanted.read {
         rows.push(read(&loaded).await);
+    }
+    if wanted.audit {
+        rows.push(crate::audit::measure(&mut loaded).await);
     }
     if wanted.update || wanted.search || wanted.fuzzy {
         let mut postgres = Postgres::start();

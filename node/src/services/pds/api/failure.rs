@@ -42,6 +42,13 @@ impl Failure {
         }
     }
 
+    /// A read took longer than it may.
+    pub fn late() -> Failure {
+        let what =
+            "the service behind this interface did not answer in time; nothing was changed; send the request again";
+        Issue::new(Code::UnableToCallService, what).into()
+    }
+
     /// The client asks too often.
     pub fn too_many_requests(seconds: u32) -> Failure {
         let what = "the application's rate limit is reached; ask again after the seconds in Retry-After";
@@ -160,7 +167,7 @@ impl From<BodyError> for Failure {
         match error {
             BodyError::TooLarge(bytes_max) => {
                 let what = format!("the body is larger than {bytes_max} bytes; send a smaller one");
-                Issue::new(Code::InvalidValue, what).into()
+                Issue::new(Code::ValidationError, what).into()
             }
             BodyError::TimedOut | BodyError::Closed => Issue::new(
                 Code::UnableToCallService,

@@ -5,9 +5,9 @@
 //! log, and changed only by commands in the log.
 //!
 //! Must never know: sockets, rings, the journal, how the log commits. Invariants: every look at a record and every refusal
-//! of a known caller is on the audit, durably, before its answer is sent; a write goes on to its record even when the
-//! client leaves; bad input is never a 5xx; nothing of a patient is in an error or a log, and nothing of a restricted
-//! patient's place in any answer.
+//! of a known caller is on the audit, durably, before its answer is sent; what takes longer than [`Pds::timeout`] shows
+//! nothing; a write goes on to its record even when the client leaves; bad input is never a 5xx; nothing of a patient is
+//! in an error or a log, and nothing of a restricted patient's place in any answer.
 
 mod access;
 mod answer;
@@ -39,6 +39,7 @@ use asked::{Asked, Headers, Mirrored};
 use failure::Failure;
 use routes::{BASE, Call, Found, Route};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest body of a request, bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -48,6 +49,19 @@ const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// How old a node's state is, in seconds, when it cannot be known to be current.
 static STATE_AGE: HeaderName = HeaderName::from_static("vertebra-state-age");
+
+/// What the answer to a read waits for. A node knows [`ReadEntries::Durable`] alone; the others are the sandbox's, so that
+/// the bench can tell what durability costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadEntries {
+    /// Its audit entry is durable.
+    #[default]
+    Durable,
+    /// Its audit entry is on its way.
+    Behind,
+    /// Nothing: there is no entry.
+    Absent,
+}
 
 /// What the API stands on; one a reactor thread, cheap to clone.
 #[derive(Clone)]
@@ -66,6 +80,10 @@ pub struct Pds {
     pub base_url: Arc<str>,
     /// The first and the last nine digits that new NHS numbers are drawn from.
     pub numbers: (u32, u32),
+    /// How long a read may look for its answer, and an audit entry may take until it is durable.
+    pub timeout: Duration,
+    /// What the answer to a read waits for.
+    pub read_entries: ReadEntries,
 }
 
 /// A good answer and what the audit says it was about.
@@ -182,7 +200,13 @@ impl Pds {
             }
             Err(_) => String::new(),
         };
-        let (result, body) = self.call(route, number.clone(), &access, (head, headers), body).await;
+        let calling = self.call(route, number.clone(), &access, (head, headers), body);
+        let (result, body) = if route.writes {
+            calling.await
+        } else {
+            let in_time = tokio::time::timeout(self.timeout, calling).await;
+            in_time.unwrap_or_else(|_| (Err(Failure::late()), None))
+        };
         let (subject, outcome, mut response) = match result {
             Ok(answer) => {
                 let repeated = if answer.repeated { " repeated" } else { "" };
@@ -290,6 +314,9 @@ impl Pds {
     }
 
     /// Puts what was done on the record and waits until it is durable.
+    ///
+    /// # Errors
+    /// SERVICE_UNAVAILABLE when it is not; when it is not in time, that for a write, UNABLE_TO_CALL_SERVICE for a read.
     async fn record(&self, route: &Route, entry: Entry, id: RequestId) -> Result<(), Failure> {
         let entry = Entry {
             at: self.clock.now(),
@@ -297,10 +324,26 @@ impl Pds {
             action: route.action.to_owned(),
             ..entry
         };
-        self.audit.append(entry).await.map(|_| ()).map_err(|_| {
-            let what = "the access could not be put on the record, so it is not answered; send the request again later";
-            Issue::new(Code::ServiceUnavailable, what).into()
-        })
+        let audit = self.audit.clone();
+        let appended = async move { audit.append(entry).await };
+        match self.read_entries {
+            ReadEntries::Behind if !route.writes => {
+                tokio::task::spawn_local(appended);
+                return Ok(());
+            }
+            ReadEntries::Absent if !route.writes => return Ok(()),
+            ReadEntries::Durable | ReadEntries::Behind | ReadEntries::Absent => {}
+        }
+        match tokio::time::timeout(self.timeout, appended).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => {
+                let what =
+                    "the access could not be put on the record, so it is not answered; send the request again later";
+                Err(Issue::new(Code::ServiceUnavailable, what).into())
+            }
+            Err(_) if route.writes => Err(ProposeError::Unknown.into()),
+            Err(_) => Err(Failure::late()),
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl Pds {
         }
         let sent: Value = serde_json::from_slice(&body).map_err(|_| {
             Failure::from(Issue::new(
-                Code::InvalidValue,
+                Code::ValidationError,
                 "the body is not JSON; send a Patient resource",
             ))
         })?;
