@@ -1,0 +1,647 @@
+//! A cluster under test: real nodes as processes, each in a network namespace of its own, and the faults that happen to them.
+//!
+//! Owns: the nodes' folders, processes and papers, and what an operator says to them. Must never know: how a node is
+//! built inside. Invariants: nothing outlives the test, also when it is killed; a node that was killed is not started
+//! again before the kernel has let go of its ports.
+
+mod network;
+mod papers;
+
+pub use network::{Network, Way, between};
+pub use papers::{HTTP_PORT, Member, PEER_PORT, Papers};
+
+use crate::certificates::{Identity, connector};
+use crate::disk::Disk;
+use crate::mesh::{Credentials, Mailbox};
+use crate::node::{Folder, binary};
+use crate::pds::Client;
+use crate::process::{Process, signal, wait_until};
+use crate::tokens::with;
+use crate::wire::{Answer, Connection, Target};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+/// Longest wait for something that a healthy cluster does by itself: it only catches hangs.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for an operator's answer.
+const OPERATOR_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Password of every mailbox.
+const PASSWORD: &str = "cluster-password";
+/// Organisation of every mailbox and client.
+const ODS: &str = "X26";
+/// Segments that are ready in a moment, and are filled often.
+const SMALL_SEGMENTS: &str = "[journal]\nlog_segment_bytes = 8388608\nbodies_segment_bytes = 16777216\n\
+                              audit_segment_bytes = 8388608\nreserve_bytes = 33554432\n";
+/// Size of a disk of a node's own.
+const DISK_MIB: u64 = 1024;
+
+/// One node: its folder, and its process while it runs.
+struct Node {
+    member: Member,
+    process: Option<Process>,
+    disk: Option<Disk>,
+    cuts: u32,
+}
+
+/// A cluster and its network.
+pub struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    papers: Papers,
+    identity: Identity,
+    worker: String,
+    alone: bool,
+    more: String,
+    network: Network,
+    folder: Folder,
+}
+
+impl Cluster {
+    /// A cluster without nodes. The calling thread is where clients are from now on: see [`Network::new`].
+    pub fn new(name: &str) -> Cluster {
+        let folder = Folder::new(name);
+        let papers = Papers::new(folder.path());
+        let claims = [
+            ("scope", "personal-demographics-service"),
+            ("sub", "555043308597"),
+            ("selected_roleid", "555254242102"),
+            ("role_code", "S8000:G8000:R8001"),
+            ("org_code", ODS),
+            ("id_assurance_level", "3"),
+            ("authentication_assurance_level", "3"),
+        ];
+        let mut all = papers.workers.claims(papers::CLIENT);
+        all = with(all, "exp", json!(crate::tokens::now_s() + 24 * 3600));
+        for (name, value) in claims {
+            all = with(all, name, json!(value));
+        }
+        Cluster {
+            nodes: BTreeMap::new(),
+            identity: papers.client(ODS),
+            worker: papers.workers.signed(&all),
+            papers,
+            alone: false,
+            more: SMALL_SEGMENTS.to_owned(),
+            network: Network::new(),
+            folder,
+        }
+    }
+
+    /// Nodes without a peers' port, each a cluster of one.
+    pub fn alone(mut self) -> Cluster {
+        self.alone = true;
+        self
+    }
+
+    /// This TOML at the end of every configuration, in place of the small segments.
+    pub fn with_configuration(mut self, more: &str) -> Cluster {
+        self.more = more.to_owned();
+        self
+    }
+
+    /// One founder and others who join it, as (name, site), numbered from 1; waits until all are voters, and registers
+    /// a client that asks for workers and the workflow of tests.
+    pub async fn form(name: &str, members: &[(&str, &str)]) -> Cluster {
+        Cluster::new(name).formed(members).await
+    }
+
+    /// The same with what was configured before.
+    pub async fn formed(mut self, members: &[(&str, &str)]) -> Cluster {
+        for (id, (name, site)) in (1..).zip(members) {
+            let peers: &[u64] = if id == 1 { &[] } else { &[1] };
+            self.add(id, name, site, peers);
+            self.start(id);
+            if id == 1 {
+                self.await_ready(1).await;
+            }
+        }
+        let all: Vec<u64> = self.ids();
+        self.await_voters(&all).await;
+        for &id in &all {
+            self.await_ready(id).await;
+        }
+        self.register().await;
+        self
+    }
+
+    async fn register(&self) {
+        let client = json!({"ods": ODS, "modes": ["worker"], "scopes": ["personal-demographics-service"],
+                            "requests_per_second": 100_000, "only_new": true});
+        self.must(1, "PUT", &format!("/admin/clients/{}", papers::CLIENT), &client)
+            .await;
+        let workflow = json!({"senders": [], "receivers": []});
+        self.must(1, "PUT", &format!("/admin/workflows/{}", crate::mesh::WORKFLOW), &workflow)
+            .await;
+    }
+
+    /// Registers mailboxes through one node.
+    pub async fn add_mailboxes(&self, through: u64, mailboxes: &[&str]) {
+        for mailbox in mailboxes {
+            let change = json!({"name": mailbox, "ods": ODS, "password": PASSWORD, "only_new": true});
+            self.must(through, "PUT", &format!("/admin/mailboxes/{mailbox}"), &change)
+                .await;
+        }
+    }
+
+    /// Plugs in a node that is not started yet. It asks the nodes `peers` to be taken in; without any it founds a cluster.
+    pub fn add(&mut self, id: u64, name: &str, site: &str, peers: &[u64]) {
+        self.add_on(id, name, site, peers, None);
+    }
+
+    /// The same on a disk of its own, whose power can be cut and that is small enough to fill.
+    pub fn add_with_disk(&mut self, id: u64, name: &str, site: &str, peers: &[u64]) {
+        let (image, mount) = (self.file(id, "image-0"), self.file(id, "mount-0"));
+        let disk = Disk::new(&image, &mount, DISK_MIB);
+        self.add_on(id, name, site, peers, Some(disk));
+    }
+
+    fn add_on(&mut self, id: u64, name: &str, site: &str, peers: &[u64], disk: Option<Disk>) {
+        self.network.add(id);
+        let peers = peers.iter().map(|&peer| self.peer_address(peer));
+        let member = Member {
+            id,
+            name: name.to_owned(),
+            site: site.to_owned(),
+            peers: peers.collect(),
+        };
+        let node = Node {
+            member,
+            process: None,
+            disk,
+            cuts: 0,
+        };
+        self.nodes.insert(id, node);
+        self.configure(id);
+    }
+
+    /// Writes the files of a node anew, after a test changed who it is.
+    fn configure(&self, id: u64) {
+        let folder = self.home(id);
+        fs::create_dir_all(&folder).expect("the folder can be made");
+        let node = &self.nodes[&id];
+        let address = self.network.address(id);
+        self.papers
+            .write(&folder, &node.member, address, self.alone, &self.more);
+        if let Some(disk) = &node.disk {
+            let link = folder.join("data");
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(disk.path().join("data"), link).expect("a link can be made");
+        }
+    }
+
+    fn file(&self, id: u64, name: &str) -> PathBuf {
+        self.folder.path().join(format!("n{id}-{name}"))
+    }
+
+    /// The folder of a node: configuration, certificates, `data`.
+    pub fn home(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("n{id}"))
+    }
+
+    /// All numbers, started or not.
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The numbers of those whose process runs.
+    pub fn running(&self) -> Vec<u64> {
+        let running = self.nodes.iter().filter(|(_, node)| node.process.is_some());
+        running.map(|(&id, _)| id).collect()
+    }
+
+    /// The numbers of the nodes of a site.
+    pub fn of_site(&self, site: &str) -> Vec<u64> {
+        let all = self.nodes.iter().filter(|(_, node)| node.member.site == site);
+        all.map(|(&id, _)| id).collect()
+    }
+
+    /// `HOST:PORT` for peers.
+    pub fn peer_address(&self, id: u64) -> String {
+        format!("{}:{PEER_PORT}", self.network.address(id))
+    }
+
+    fn front_door(&self, id: u64) -> SocketAddr {
+        (self.network.address(id), HTTP_PORT).into()
+    }
+
+    /// The network, for what has no name here.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    // Processes.
+
+    /// Starts a node's process; it must not run.
+    pub fn start(&mut self, id: u64) {
+        let home = self.home(id);
+        let mut command = self.network.command(id, binary());
+        command.arg("node").arg("--config").arg(home.join("node.toml"));
+        let process = Process::start(&mut command, &home.join("log"));
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        assert!(node.process.is_none(), "node {id} runs already");
+        node.process = Some(process);
+    }
+
+    fn process(&self, id: u64) -> &Process {
+        self.nodes[&id].process.as_ref().expect("the node runs")
+    }
+
+    /// Its process identifier; it runs.
+    pub fn pid(&self, id: u64) -> u32 {
+        self.process(id).pid()
+    }
+
+    /// kill -9, and waits until its port is free.
+    pub fn kill(&mut self, id: u64) {
+        self.kill_all(&[id]);
+    }
+
+    /// The same for several at once.
+    pub fn kill_all(&mut self, ids: &[u64]) {
+        for id in ids {
+            signal(self.pid(*id), Signal::SIGKILL);
+        }
+        for id in ids {
+            if let Some(mut process) = self.node(*id).process.take() {
+                process.kill();
+            }
+        }
+        for &id in ids {
+            self.await_silence(id);
+        }
+    }
+
+    /// A process's memory and sockets are given back a little after it is gone.
+    fn await_silence(&self, id: u64) {
+        let door = self.front_door(id);
+        wait_until("a killed node's port is free", Duration::from_secs(10), || {
+            TcpStream::connect_timeout(&door, Duration::from_millis(200)).is_err()
+        });
+    }
+
+    fn node(&mut self, id: u64) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node of the cluster")
+    }
+
+    /// SIGTERM, and waits for the orderly end.
+    pub fn stop(&mut self, id: u64) -> ExitStatus {
+        assert!(signal(self.pid(id), Signal::SIGTERM), "node {id} runs");
+        let mut process = self.node(id).process.take().expect("the node runs");
+        process.await_end()
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, id: u64) {
+        assert!(signal(self.pid(id), Signal::SIGSTOP), "node {id} runs");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: u64) {
+        assert!(signal(self.pid(id), Signal::SIGCONT), "node {id} runs");
+    }
+
+    /// How the process ended by itself, within a deadline.
+    pub fn await_end(&mut self, id: u64) -> ExitStatus {
+        let mut process = self.node(id).process.take().expect("the node was started");
+        process.await_end()
+    }
+
+    /// Cuts the power of a node with a disk of its own; the process dies, and what was not durable is gone. Start it again
+    /// with [`Cluster::start`].
+    pub fn cut_power(&mut self, id: u64) {
+        let node = self.node(id);
+        let disk = node.disk.take().expect("the node has a disk of its own");
+        disk.cut_power();
+        node.cuts += 1;
+        let cuts = node.cuts;
+        self.kill(id);
+        let (image, mount) = (
+            self.file(id, &format!("image-{cuts}")),
+            self.file(id, &format!("mount-{cuts}")),
+        );
+        let disk = disk.copy_after_cut(&image, &mount);
+        self.node(id).disk = Some(disk);
+        self.configure(id);
+    }
+
+    /// Takes all room of a node's own disk but `left_mib`; see [`Cluster::free_disk`].
+    pub fn fill_disk(&self, id: u64, left_mib: u64) {
+        self.disk(id).fill(left_mib);
+    }
+
+    /// Gives it back.
+    pub fn free_disk(&self, id: u64) {
+        self.disk(id).free();
+    }
+
+    fn disk(&self, id: u64) -> &Disk {
+        self.nodes[&id].disk.as_ref().expect("the node has a disk of its own")
+    }
+
+    /// Removes a node that does not run, and its folder: nothing is left of it.
+    pub fn forget(&mut self, id: u64) {
+        let node = self.nodes.remove(&id).expect("a node of the cluster");
+        assert!(node.process.is_none(), "node {id} still runs");
+        let _ = fs::remove_dir_all(self.home(id));
+    }
+
+    /// Empties the data folder of a node that does not run: a machine with a new disk and the old configuration.
+    pub fn empty(&mut self, id: u64) {
+        assert!(self.nodes[&id].process.is_none(), "node {id} still runs");
+        fs::remove_dir_all(self.home(id).join("data")).expect("the data folder can be removed");
+    }
+
+    /// Lets a node that does not run ask these to be taken in.
+    pub fn set_peers(&mut self, id: u64, peers: &[u64]) {
+        let peers = peers.iter().map(|&peer| self.peer_address(peer)).collect();
+        self.node(id).member.peers = peers;
+        self.configure(id);
+    }
+
+    /// What a node printed since its first start.
+    pub fn log_text(&self, id: u64) -> String {
+        fs::read_to_string(self.home(id).join("log")).unwrap_or_default()
+    }
+
+    /// The last lines of every node, for messages of failed assertions.
+    pub fn log_tails(&self) -> String {
+        let mut all = String::new();
+        for id in self.ids() {
+            let text = self.log_text(id);
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+            all.push_str(&format!("--- node {id}\n{tail}\n"));
+        }
+        all
+    }
+
+    // Network.
+
+    /// Drops everything between the two groups, both directions, beside what is dropped already.
+    pub fn part(&mut self, one: &[u64], other: &[u64]) {
+        let mut cut = self.network.cut().clone();
+        cut.extend(between(one, other));
+        self.network.set_cut(cut);
+    }
+
+    /// Cuts a node off from all others, not from clients.
+    pub fn isolate(&mut self, id: u64) {
+        let all = self.ids();
+        self.part(&[id], &all);
+    }
+
+    /// Drops what goes from one to the other; the way back stays open.
+    pub fn part_one_way(&mut self, from: u64, to: u64) {
+        let mut cut = self.network.cut().clone();
+        cut.insert((from, to));
+        self.network.set_cut(cut);
+    }
+
+    /// Everything goes everywhere again.
+    pub fn heal(&mut self) {
+        self.network.set_cut(BTreeSet::new());
+    }
+
+    // Operators.
+
+    /// A request through a node's operator socket.
+    ///
+    /// # Errors
+    /// Nobody answers there within ten seconds.
+    pub async fn operator(&self, id: u64, method: &str, path: &str, body: &Value) -> std::io::Result<Answer> {
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let ask = async {
+            let stream = tokio::net::UnixStream::connect(self.home(id).join("admin.sock")).await?;
+            let headers = [
+                ("Host", "localhost"),
+                ("Content-Type", "application/json"),
+                ("Connection", "close"),
+            ];
+            Connection::over(stream).exchange(method, path, &headers, &body).await
+        };
+        tokio::time::timeout(OPERATOR_WAIT_MAX, ask).await?
+    }
+
+    /// The same; it must succeed. Repeated while the node says 503.
+    async fn must(&self, id: u64, method: &str, path: &str, body: &Value) -> Answer {
+        let started = Instant::now();
+        loop {
+            let answer = self.operator(id, method, path, body).await;
+            match answer {
+                Ok(answer) if matches!(answer.status, 200 | 201) => return answer,
+                other => assert!(
+                    matches!(&other, Ok(answer) if answer.status == 503) && started.elapsed() < WAIT_MAX,
+                    "{method} {path} on node {id}: {other:?}\n{}",
+                    self.log_tails()
+                ),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What a node says of the cluster; `None` when it does not answer.
+    pub async fn status(&self, id: u64) -> Option<Value> {
+        let answer = self.operator(id, "GET", "/admin/status", &Value::Null).await.ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Status code of `/health/ready`; 0 when nobody answers.
+    pub async fn ready(&self, id: u64) -> u16 {
+        let answer = self.operator(id, "GET", "/health/ready", &Value::Null).await;
+        answer.map_or(0, |answer| answer.status)
+    }
+
+    /// Waits until a node serves.
+    pub async fn await_ready(&mut self, id: u64) {
+        let started = Instant::now();
+        while self.ready(id).await != 200 {
+            self.assert_alive(id);
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "node {id} is not ready\n{}",
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Panics when a node's process has ended.
+    pub fn assert_alive(&mut self, id: u64) {
+        let ended = self.node(id).process.as_mut().and_then(Process::ended);
+        assert!(ended.is_none(), "node {id} ended: {ended:?}\n{}", self.log_tails());
+    }
+
+    /// Waits until `condition` holds of what node `id` says.
+    pub async fn await_status(&self, id: u64, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let status = self.status(id).await;
+            if let Some(status) = status.as_ref().filter(|status| condition(status)) {
+                return status.clone();
+            }
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "waited in vain until {what} on node {id}; it says {}\n{}",
+                status.unwrap_or_default(),
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until every running node shows exactly these as voters, one of them as the leader.
+    pub async fn await_voters(&self, voters: &[u64]) {
+        for id in self.running() {
+            self.await_status(id, &format!("the voters are {voters:?}"), |status| {
+                let roles = roles(status);
+                let ids: Vec<u64> = roles.keys().copied().collect();
+                let leaders = roles.values().filter(|role| *role == "leader").count();
+                let follow = roles.values().filter(|role| *role == "follower").count();
+                ids == voters && leaders == 1 && leaders + follow == voters.len()
+            })
+            .await;
+        }
+    }
+
+    /// Waits until these nodes agree on one leader among them; gives it.
+    pub async fn await_leader(&self, among: &[u64]) -> u64 {
+        let started = Instant::now();
+        loop {
+            let mut told = BTreeSet::new();
+            for &id in among {
+                let status = self.status(id).await.unwrap_or_default();
+                told.insert(leader(&status).unwrap_or(0));
+            }
+            if let (1, Some(&leader)) = (told.len(), told.first()) {
+                if among.contains(&leader) {
+                    return leader;
+                }
+            }
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "no leader among {among:?}: they say {told:?}\n{}",
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until all running nodes have applied the same position.
+    pub async fn await_level(&self) {
+        let started = Instant::now();
+        loop {
+            let mut applied = BTreeSet::new();
+            for id in self.running() {
+                let status = self.status(id).await.unwrap_or_default();
+                let own = status["members"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .find(|member| member["id"] == id);
+                applied.insert(own.and_then(|member| member["applied"].as_u64()));
+            }
+            if applied.len() == 1 && !applied.contains(&None) {
+                return;
+            }
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "nodes stay apart: applied {applied:?}\n{}",
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs the binary as an operator of node `id` does, by its socket.
+    pub fn run(&self, id: u64, arguments: &[&str]) -> Output {
+        let socket = self.home(id).join("admin.sock");
+        let mut command = self.network.command(id, binary());
+        command.args(arguments).arg("--socket").arg(socket);
+        command.output().expect("the binary starts")
+    }
+
+    /// The same; it must succeed. Gives what it printed.
+    #[track_caller]
+    pub fn ok(&self, id: u64, arguments: &[&str]) -> String {
+        let output = self.run(id, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{arguments:?} on node {id}: {errors}\n{}",
+            self.log_tails()
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    // Clients.
+
+    /// Where clients of node `id` connect, presenting `identity`.
+    pub fn target(&self, id: u64, identity: Option<&Identity>) -> Target {
+        Target {
+            address: self.front_door(id),
+            host: self.network.address(id).to_string(),
+            tls: Some(connector(self.papers.ca(), identity)),
+        }
+    }
+
+    /// A client of `mailbox` at node `id`.
+    pub fn mailbox(&self, id: u64, mailbox: &str) -> Mailbox {
+        let credentials = Credentials {
+            mailbox: mailbox.to_owned(),
+            password: PASSWORD.to_owned(),
+            shared_key: papers::SHARED_KEY.to_owned(),
+        };
+        Mailbox::new(self.target(id, Some(&self.identity)), credentials)
+    }
+
+    /// A healthcare worker's client at node `id`.
+    pub fn worker(&self, id: u64) -> Client {
+        Client::new(self.target(id, None), &self.worker)
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("VERTEBRA_KEEP").is_some() {
+            eprintln!("kept: {}", self.folder.path().display());
+        }
+        // Processes before their disks; namespaces go last, by the order of fields.
+        for node in self.nodes.values_mut() {
+            node.process = None;
+        }
+    }
+}
+
+/// The role of each member, by number.
+pub fn roles(status: &Value) -> BTreeMap<u64, String> {
+    let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let told = members.iter().map(|member| {
+        let role = member["role"].as_str().unwrap_or_default().to_owned();
+        (member["id"].as_u64().unwrap_or(0), role)
+    });
+    told.collect()
+}
+
+/// The leader that a node follows, when it knows one.
+pub fn leader(status: &Value) -> Option<u64> {
+    status["cluster"]["leader"].as_u64()
+}
+
+/// The term it is in.
+pub fn term(status: &Value) -> u64 {
+    status["cluster"]["term"].as_u64().unwrap_or(0)
+}
