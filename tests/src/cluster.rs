@@ -56,6 +56,7 @@ pub struct Cluster {
     identity: Identity,
     worker: String,
     alone: bool,
+    disks: bool,
     more: String,
     network: Network,
     folder: Folder,
@@ -86,6 +87,7 @@ impl Cluster {
             worker: papers.workers.signed(&all),
             papers,
             alone: false,
+            disks: false,
             more: SMALL_SEGMENTS.to_owned(),
             network: Network::new(),
             folder,
@@ -95,6 +97,12 @@ impl Cluster {
     /// Nodes without a peers' port, each a cluster of one.
     pub fn alone(mut self) -> Cluster {
         self.alone = true;
+        self
+    }
+
+    /// Nodes that [`Cluster::formed`] starts lie on disks of their own.
+    pub fn on_disks(mut self) -> Cluster {
+        self.disks = true;
         self
     }
 
@@ -114,7 +122,10 @@ impl Cluster {
     pub async fn formed(mut self, members: &[(&str, &str)]) -> Cluster {
         for (id, (name, site)) in (1..).zip(members) {
             let peers: &[u64] = if id == 1 { &[] } else { &[1] };
-            self.add(id, name, site, peers);
+            match self.disks {
+                true => self.add_with_disk(id, name, site, peers),
+                false => self.add(id, name, site, peers),
+            }
             self.start(id);
             if id == 1 {
                 self.await_ready(1).await;
