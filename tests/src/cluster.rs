@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 /// Longest wait for something that a healthy cluster does by itself: it only catches hangs.
@@ -67,6 +67,8 @@ impl Cluster {
     pub fn new(name: &str) -> Cluster {
         let folder = Folder::new(name);
         let papers = Papers::new(folder.path());
+        // Where every user reaches it, whatever folder it was built in.
+        fs::copy(binary(), folder.path().join("vertebra")).expect("the binary can be copied");
         let claims = [
             ("scope", "personal-demographics-service"),
             ("sub", "555043308597"),
@@ -250,12 +252,25 @@ impl Cluster {
     /// Starts a node's process; it must not run.
     pub fn start(&mut self, id: u64) {
         let home = self.home(id);
-        let mut command = self.network.command(id, binary());
+        self.own(id);
+        let binary = self.folder.path().join("vertebra");
+        let mut command = self.network.command_as(user(id), id, binary);
         command.arg("node").arg("--config").arg(home.join("node.toml"));
         let process = Process::start(&mut command, &home.join("log"));
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "node {id} runs already");
         node.process = Some(process);
+    }
+
+    /// Gives a node's files to its user. Each node has one of its own, because the memory that rings lock is counted by user.
+    fn own(&self, id: u64) {
+        let owner = format!("{0}:{0}", user(id));
+        let mut chown = Command::new("chown");
+        chown.args(["-R", &owner]).arg(self.home(id));
+        if let Some(disk) = &self.nodes[&id].disk {
+            chown.arg(disk.path());
+        }
+        assert!(chown.status().expect("chown starts").success());
     }
 
     fn process(&self, id: u64) -> &Process {
@@ -485,6 +500,20 @@ impl Cluster {
         }
     }
 
+    /// Waits until a node answers its operator, whatever it answers.
+    pub async fn await_operator(&mut self, id: u64) {
+        let started = Instant::now();
+        while self.ready(id).await == 0 {
+            self.assert_alive(id);
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "node {id} does not answer\n{}",
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Panics when a node's process has ended.
     pub fn assert_alive(&mut self, id: u64) {
         let ended = self.node(id).process.as_mut().and_then(Process::ended);
@@ -510,7 +539,10 @@ impl Cluster {
     }
 
     /// Waits until every running node shows exactly these as voters, one of them as the leader.
-    pub async fn await_voters(&self, voters: &[u64]) {
+    pub async fn await_voters(&mut self, voters: &[u64]) {
+        for id in self.running() {
+            self.await_operator(id).await;
+        }
         for id in self.running() {
             self.await_status(id, &format!("the voters are {voters:?}"), |status| {
                 let roles = roles(status);
@@ -637,6 +669,12 @@ impl Drop for Cluster {
     }
 }
 
+/// The user that node `id` runs as: nobody else's, also while another test runs a cluster.
+fn user(id: u64) -> u32 {
+    let number = u32::try_from(id).expect("a small number");
+    200_000 + std::process::id() % 10_000 * 256 + number
+}
+
 /// The role of each member, by number.
 pub fn roles(status: &Value) -> BTreeMap<u64, String> {
     let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -649,7 +687,7 @@ pub fn roles(status: &Value) -> BTreeMap<u64, String> {
 
 /// The leader that a node follows, when it knows one.
 pub fn leader(status: &Value) -> Option<u64> {
-    status["cluster"]["leader"].as_u64()
+    status["cluster"]["leader"].as_u64().filter(|&id| id != 0)
 }
 
 /// The term it is in.

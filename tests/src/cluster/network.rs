@@ -130,6 +130,15 @@ impl Network {
         self.nodes[&id].enter(program)
     }
 
+    /// The same as another user than root, of this number.
+    pub fn command_as(&self, user: u32, id: u64, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        let user = user.to_string();
+        command.arg(format!("--net={}", self.nodes[&id].path()));
+        command.args(["--setuid", &user, "--setgid", &user, "--"]).arg(program);
+        command
+    }
+
     /// What is dropped now.
     pub fn cut(&self) -> &BTreeSet<Way> {
         &self.cut
@@ -141,9 +150,14 @@ impl Network {
                          type filter hook forward priority 0; policy accept;\n"
             .to_owned();
         for &(from, to) in &cut {
-            rules.push_str(&format!("iifname \"{}\" oifname \"{}\" drop\n", port(from), port(to)));
+            // Not the resolution of addresses: without it a way that is open would be shut too.
+            rules.push_str(&format!(
+                "iifname \"{}\" oifname \"{}\" ether type ip drop\n",
+                port(from),
+                port(to)
+            ));
         }
-        rules.push_str("} }\n");
+        rules.push_str("}\n}\n");
         let mut nft = self.switch.enter("nft");
         let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft starts");
         let mut input = child.stdin.take().expect("its input is piped");

@@ -1,7 +1,7 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload slow` and, on one node with many patients, `load read
-//! search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
+//! Measures: `journal cycle throughput inbox memory restart upload slow`, `cluster` of three nodes, and, on one node with many
+//! patients, `load read search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
 //! (1,000,000) how many patients are loaded, `VERTEBRA_BENCH_GROWTH` (4,000,000) how many `growth` ends with,
@@ -9,9 +9,11 @@
 
 #![deny(missing_docs)]
 
+mod cluster;
 mod cycle;
 mod demand;
 mod drive;
+mod etcd_client;
 mod growth;
 mod journal;
 mod pds;
@@ -19,7 +21,9 @@ mod peers;
 mod people;
 mod postgres;
 mod postgres_client;
+mod rabbit_client;
 mod slow;
+mod trios;
 mod upload;
 mod waiting;
 
@@ -109,7 +113,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 14] = [
+const MEASURES: [&str; 15] = [
     "journal",
     "cycle",
     "throughput",
@@ -118,6 +122,7 @@ const MEASURES: [&str; 14] = [
     "restart",
     "upload",
     "slow",
+    "cluster",
     "load",
     "read",
     "search",
@@ -154,6 +159,9 @@ fn main() {
     }
     if wanted("slow") {
         rows.extend(show(runtime.block_on(slow::measure())));
+    }
+    if wanted("cluster") {
+        rows.extend(show(runtime.block_on(cluster::measure())));
     }
     if wanted("inbox") || wanted("memory") || wanted("restart") {
         rows.extend(show(runtime.block_on(waiting::measure(
