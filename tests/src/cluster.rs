@@ -201,9 +201,10 @@ impl Cluster {
         self.papers
             .write(&folder, &node.member, address, self.alone, &self.more);
         if let Some(disk) = &node.disk {
-            let link = folder.join("data");
+            let (data, link) = (disk.path().join("data"), folder.join("data"));
+            fs::create_dir_all(&data).expect("the disk can be written");
             let _ = fs::remove_file(&link);
-            std::os::unix::fs::symlink(disk.path().join("data"), link).expect("a link can be made");
+            std::os::unix::fs::symlink(data, link).expect("a link can be made");
         }
     }
 
