@@ -189,11 +189,17 @@ fn linearizable<M: Model>(history: &[Operation<M>], what: &str, key: impl Fn(&M:
     keys.sort_unstable();
     keys.dedup();
     for one in keys {
-        let mut own: Vec<_> = history.iter().filter(|operation| key(&operation.op) == one).cloned().collect();
+        let mut own: Vec<_> = history
+            .iter()
+            .filter(|operation| key(&operation.op) == one)
+            .cloned()
+            .collect();
         own.sort_by_key(|operation| operation.call_time);
         match porcupine_rs::check_operations_timeout(&own, CHECK_WAIT_MAX) {
             CheckResult::Ok => {}
-            CheckResult::Illegal => return Err(format!("{what} {one} has no order of its operations:\n{}", text(&own))),
+            CheckResult::Illegal => {
+                return Err(format!("{what} {one} has no order of its operations:\n{}", text(&own)));
+            }
             CheckResult::Unknown => {
                 return Err(format!(
                     "{what} {one}: no verdict on {} operations within {CHECK_WAIT_MAX:?}",

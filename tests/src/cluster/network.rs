@@ -33,7 +33,9 @@ impl Namespace {
         let mut namespace = Namespace(holder);
         let mut line = String::new();
         let out = namespace.0.stdout.take().expect("its output is piped");
-        BufReader::new(out).read_line(&mut line).expect("its output can be read");
+        BufReader::new(out)
+            .read_line(&mut line)
+            .expect("its output can be read");
         assert_eq!(line, "made\n", "network namespaces need root");
         run(namespace.enter("ip").args(["link", "set", "lo", "up"]));
         namespace
@@ -106,9 +108,14 @@ impl Network {
 
     fn plug(&self, namespace: &Namespace, port: &str, last: u8) {
         let (pid, address) = (namespace.pid().to_string(), format!("{}/24", address(last)));
-        let link = ["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", &pid];
+        let link = [
+            "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", &pid,
+        ];
         run(self.switch.enter("ip").args(link));
-        run(self.switch.enter("ip").args(["link", "set", port, "master", "bridge", "up"]));
+        run(self
+            .switch
+            .enter("ip")
+            .args(["link", "set", port, "master", "bridge", "up"]));
         run(namespace.enter("ip").args(["address", "add", &address, "dev", "eth0"]));
         run(namespace.enter("ip").args(["link", "set", "eth0", "up"]));
     }

@@ -42,8 +42,6 @@ pub enum Told {
     Nothing,
 }
 
-
-
 /// The model: version and value of one patient's record, once it is known.
 #[derive(Clone, Debug)]
 pub struct Patients;

@@ -61,12 +61,21 @@ fn fresh_enough(entries: &[Entry], at: &Entry, read: &StaleRead) -> Result<(), S
     let age_us = i64::try_from(read.age_s).unwrap_or(i64::MAX / 2_000_000) * 1_000_000;
     let moment_us = at.call_us - age_us - LEEWAY_US;
     for entry in entries {
-        let Did::Record(patient, RecordOp::Change { told: Told::Stored(version), .. }) = &entry.did else {
+        let Did::Record(
+            patient,
+            RecordOp::Change {
+                told: Told::Stored(version),
+                ..
+            },
+        ) = &entry.did
+        else {
             continue;
         };
         let before = entry.return_us.is_some_and(|us| us < moment_us);
         if *patient == read.patient && *version > read.version && before {
-            return Err(format!("a read is older than it says: version {version} was acknowledged long before"));
+            return Err(format!(
+                "a read is older than it says: version {version} was acknowledged long before"
+            ));
         }
     }
     Ok(())

@@ -23,7 +23,10 @@ async fn a_large_body_is_read_on_every_node_also_when_the_one_that_took_it_is_de
     for taker in 1..=3 {
         for (number, bytes) in (0..).zip(SIZES) {
             let body = body(bytes, taker * 10 + number);
-            let sent = cluster.mailbox(taker, "X26ONE").send("X26TWO", WORKFLOW, &[], &body).await;
+            let sent = cluster
+                .mailbox(taker, "X26ONE")
+                .send("X26TWO", WORKFLOW, &[], &body)
+                .await;
             for reader in 1..=3 {
                 let answer = cluster.mailbox(reader, "X26TWO").download(&sent).await;
                 assert_eq!(answer.status, 200, "{}", answer.text());
@@ -35,7 +38,10 @@ async fn a_large_body_is_read_on_every_node_also_when_the_one_that_took_it_is_de
     // A moment after it was accepted, the node that took it is gone.
     for taker in 1..=3 {
         let body = body(5_000_000, 100 + taker);
-        let sent = cluster.mailbox(taker, "X26ONE").send("X26TWO", WORKFLOW, &[], &body).await;
+        let sent = cluster
+            .mailbox(taker, "X26ONE")
+            .send("X26TWO", WORKFLOW, &[], &body)
+            .await;
         cluster.kill(taker);
         let others = cluster.running();
         cluster.await_leader(&others).await;
@@ -62,6 +68,11 @@ async fn a_large_body_is_read_on_every_node_also_when_the_one_that_took_it_is_de
     let mut recipient = cluster.mailbox(3, "X26TWO");
     for (sent, body) in &kept {
         let answer = recipient.download(sent).await;
-        assert!(answer.status == 200 && answer.body == *body, "{}: {} bytes", answer.status, answer.body.len());
+        assert!(
+            answer.status == 200 && answer.body == *body,
+            "{}: {} bytes",
+            answer.status,
+            answer.body.len()
+        );
     }
 }

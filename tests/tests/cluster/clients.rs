@@ -87,7 +87,13 @@ impl Clients {
         for patient in 0..PATIENTS {
             let call_us = clients.notes.recorder.now_us();
             let made = newcomer(&mut cluster.worker(through), patient + 1).await;
-            let began = Did::Record(patient, RecordOp::Began { version: 1, value: patient + 1 });
+            let began = Did::Record(
+                patient,
+                RecordOp::Began {
+                    version: 1,
+                    value: patient + 1,
+                },
+            );
             clients.notes.recorder.answered(0, through, call_us, began);
             for _ in 0..CLIENTS_EACH {
                 number += 1;
@@ -96,7 +102,10 @@ impl Clients {
                     client: number,
                     patient,
                     nhs_number: made.id().to_owned(),
-                    doors: Doors { doors, at: usize::try_from(number).expect("few clients") },
+                    doors: Doors {
+                        doors,
+                        at: usize::try_from(number).expect("few clients"),
+                    },
                     seen: (1, made.json.clone()),
                     notes: clients.notes.clone(),
                     random: StdRng::seed_from_u64(random.random()),
@@ -114,7 +123,10 @@ impl Clients {
                     client: number,
                     mailbox,
                     id: id_of.clone(),
-                    doors: Doors { doors, at: usize::try_from(number).expect("few clients") },
+                    doors: Doors {
+                        doors,
+                        at: usize::try_from(number).expect("few clients"),
+                    },
                     waiting: Vec::new(),
                     notes: clients.notes.clone(),
                     random: StdRng::seed_from_u64(random.random()),
@@ -150,7 +162,13 @@ impl Notes {
             node,
             call_us,
             return_us: Some(self.recorder.now_us()),
-            did: Did::Mail(mailbox, MailOp::List { waiting: Vec::new(), strangers: 0 }),
+            did: Did::Mail(
+                mailbox,
+                MailOp::List {
+                    waiting: Vec::new(),
+                    strangers: 0,
+                },
+            ),
         };
         let mut all = self.raw.lock().expect("no client panics while it notes something");
         all.push((entry, mailbox, raw));
@@ -163,7 +181,10 @@ impl Notes {
         for (entry, mailbox, raw) in self.raw.lock().expect("the clients have ended").drain(..) {
             let number = |id: &String| sent.get(id).map(|(number, _)| *number);
             // What nobody sent is a stranger, whatever was done with it.
-            let stranger = MailOp::List { waiting: Vec::new(), strangers: 1 };
+            let stranger = MailOp::List {
+                waiting: Vec::new(),
+                strangers: 1,
+            };
             let op = match &raw {
                 Raw::List(ids) => {
                     let waiting: Vec<usize> = ids.iter().filter_map(number).collect();
@@ -172,8 +193,14 @@ impl Notes {
                 }
                 Raw::Download(id, status, content) => match (sent.get(id), status) {
                     (None, _) => stranger,
-                    (Some((message, _)), 410) => MailOp::Download { message: *message, got: Got::Gone },
-                    (Some((message, _)), 404) => MailOp::Download { message: *message, got: Got::Missing },
+                    (Some((message, _)), 410) => MailOp::Download {
+                        message: *message,
+                        got: Got::Gone,
+                    },
+                    (Some((message, _)), 404) => MailOp::Download {
+                        message: *message,
+                        got: Got::Missing,
+                    },
                     (Some((message, right)), _) => {
                         let got = if content == right { Got::Content } else { Got::Other };
                         MailOp::Download { message: *message, got }
@@ -181,10 +208,16 @@ impl Notes {
                 },
                 Raw::Acknowledge(id) => match number(id) {
                     None => stranger,
-                    Some(message) => MailOp::Acknowledge { message, answered: true },
+                    Some(message) => MailOp::Acknowledge {
+                        message,
+                        answered: true,
+                    },
                 },
             };
-            entries.push(Entry { did: Did::Mail(mailbox, op), ..entry });
+            entries.push(Entry {
+                did: Did::Mail(mailbox, op),
+                ..entry
+            });
         }
         entries
     }
@@ -234,7 +267,13 @@ impl Worker {
         let (version, value) = (reply.version(), value(&reply.json));
         let did = match age_s(&reply.answer) {
             None => Did::Record(self.patient, RecordOp::Read { version, value }),
-            Some(age_s) => Did::Stale(StaleRead { patient: self.patient, version, value, age_s, life }),
+            Some(age_s) => Did::Stale(StaleRead {
+                patient: self.patient,
+                version,
+                value,
+                age_s,
+                life,
+            }),
         };
         self.notes.recorder.answered(self.client, node, call_us, did);
         if version > self.seen.0 {
@@ -247,7 +286,11 @@ impl Worker {
         let (expected, record) = self.seen.clone();
         let to = self.notes.next_value.fetch_add(1, Ordering::Relaxed);
         let (request, tag) = (request_id(), format!("W/\"{expected}\""));
-        let headers = [("X-Request-ID", request.as_str()), ("If-Match", tag.as_str()), JSON_PATCH];
+        let headers = [
+            ("X-Request-ID", request.as_str()),
+            ("If-Match", tag.as_str()),
+            JSON_PATCH,
+        ];
         let body = serde_json::json!({"patches": renamed(&record, to)}).to_string();
         let path = format!("{BASE}/Patient/{}", self.nhs_number);
         let call_us = self.notes.recorder.now_us();
@@ -266,9 +309,19 @@ impl Worker {
                     }
                     Told::Nothing
                 }
-                Some(other) => panic!("a change was answered {other}: {:?}", reply.map(|reply| reply.answer.text())),
+                Some(other) => panic!(
+                    "a change was answered {other}: {:?}",
+                    reply.map(|reply| reply.answer.text())
+                ),
             };
-            let did = Did::Record(self.patient, RecordOp::Change { expected, value: to, told });
+            let did = Did::Record(
+                self.patient,
+                RecordOp::Change {
+                    expected,
+                    value: to,
+                    told,
+                },
+            );
             match told {
                 Told::Nothing => self.notes.recorder.unanswered(self.client, node, call_us, did),
                 Told::Stored(_) | Told::Mismatch => self.notes.recorder.answered(self.client, node, call_us, did),
@@ -337,7 +390,11 @@ impl Owner {
         let mut body = format!("message {message} ").into_bytes();
         body.resize(bytes, b'.');
         let local = message.to_string();
-        let headers = [("Mex-To", self.id.as_str()), ("Mex-WorkflowID", WORKFLOW), ("Mex-LocalID", &local)];
+        let headers = [
+            ("Mex-To", self.id.as_str()),
+            ("Mex-WorkflowID", WORKFLOW),
+            ("Mex-LocalID", &local),
+        ];
         let call_us = self.notes.recorder.now_us();
         let mut tries = Tries::new(&self.notes);
         loop {
@@ -346,9 +403,19 @@ impl Owner {
             let call = door.try_call("POST", &path, &headers, &body);
             match timeout(PATIENCE, call).await {
                 Ok(Ok(answer)) if answer.status == 202 => {
-                    let mut sent = self.notes.sent.lock().expect("no client panics while it notes something");
+                    let mut sent = self
+                        .notes
+                        .sent
+                        .lock()
+                        .expect("no client panics while it notes something");
                     sent.insert(message_id(&answer), (message, digest(&body)));
-                    let did = Did::Mail(self.mailbox, MailOp::Send { message, answered: true });
+                    let did = Did::Mail(
+                        self.mailbox,
+                        MailOp::Send {
+                            message,
+                            answered: true,
+                        },
+                    );
                     self.notes.recorder.answered(self.client, node, call_us, did);
                     return;
                 }
@@ -375,7 +442,9 @@ impl Owner {
                     self.notes.raw(self.client, node, call_us, self.mailbox, raw);
                 }
             }
-            Ok(Ok(answer)) if answer.status != 503 => panic!("a listing was answered {}: {}", answer.status, answer.text()),
+            Ok(Ok(answer)) if answer.status != 503 => {
+                panic!("a listing was answered {}: {}", answer.status, answer.text())
+            }
             _ => self.doors.at += 1,
         }
     }
@@ -397,7 +466,9 @@ impl Owner {
                     self.notes.raw(self.client, node, call_us, self.mailbox, raw);
                 }
             }
-            Ok(Ok(answer)) if answer.status != 503 => panic!("a download was answered {}: {}", answer.status, answer.text()),
+            Ok(Ok(answer)) if answer.status != 503 => {
+                panic!("a download was answered {}: {}", answer.status, answer.text())
+            }
             _ => self.doors.at += 1,
         }
     }

@@ -12,9 +12,16 @@ async fn three_nodes_form_one_cluster_and_each_takes_any_request() {
     let status = cluster.status(3).await.expect("the witness answers");
     let members = status["members"].as_array().expect("a list of members");
     let told: Vec<_> = members.iter().map(|one| (&one["name"], &one["site"])).collect();
-    let expected: Vec<_> = SITES.iter().map(|(name, site)| (name.to_string(), site.to_string())).collect();
+    let expected: Vec<_> = SITES
+        .iter()
+        .map(|(name, site)| (name.to_string(), site.to_string()))
+        .collect();
     for (told, expected) in told.iter().zip(&expected) {
-        assert_eq!((told.0.as_str(), told.1.as_str()), (Some(&*expected.0), Some(&*expected.1)), "{status}");
+        assert_eq!(
+            (told.0.as_str(), told.1.as_str()),
+            (Some(&*expected.0), Some(&*expected.1)),
+            "{status}"
+        );
     }
     assert_eq!(told.len(), 3, "{status}");
     let printed = cluster.ok(2, &["status"]);
@@ -27,11 +34,22 @@ async fn three_nodes_form_one_cluster_and_each_takes_any_request() {
     cluster.add_mailboxes(2, &boxes).await;
     for (writer, mailbox) in (1..=3).zip(boxes) {
         let body = format!("from {writer}").into_bytes();
-        let sent = cluster.mailbox(writer, "X26ONE").send(mailbox, WORKFLOW, &[], &body).await;
+        let sent = cluster
+            .mailbox(writer, "X26ONE")
+            .send(mailbox, WORKFLOW, &[], &body)
+            .await;
         for reader in 1..=3 {
             let mut recipient = cluster.mailbox(reader, mailbox);
-            assert_eq!(recipient.inbox().await, [sent.clone()], "sent on {writer}, listed on {reader}");
-            assert_eq!(recipient.download(&sent).await.body, body, "sent on {writer}, read on {reader}");
+            assert_eq!(
+                recipient.inbox().await,
+                [sent.clone()],
+                "sent on {writer}, listed on {reader}"
+            );
+            assert_eq!(
+                recipient.download(&sent).await.body,
+                body,
+                "sent on {writer}, read on {reader}"
+            );
         }
         cluster.mailbox(writer % 3 + 1, mailbox).acknowledge(&sent).await;
         for reader in 1..=3 {
@@ -41,17 +59,17 @@ async fn three_nodes_form_one_cluster_and_each_takes_any_request() {
     for writer in 1..=3 {
         let made = newcomer(&mut cluster.worker(writer), 1).await;
         let next = writer % 3 + 1;
-        let changed = cluster
-            .worker(next)
-            .patch(made.id(), 1, &renamed(&made.json, 2))
-            .await;
+        let changed = cluster.worker(next).patch(made.id(), 1, &renamed(&made.json, 2)).await;
         assert_eq!(changed.ok(200).version(), 2, "made on {writer}, changed on {next}");
         for reader in 1..=3 {
             let read = cluster.worker(reader).read(made.id()).await;
             assert_eq!((read.ok(200).version(), value(&read.json)), (2, 2), "read on {reader}");
         }
         // Sent again on a third node: the first answer, and nothing happens again.
-        let refused = cluster.worker(writer).patch(made.id(), 1, &renamed(&made.json, 3)).await;
+        let refused = cluster
+            .worker(writer)
+            .patch(made.id(), 1, &renamed(&made.json, 3))
+            .await;
         refused.refused(409, "RESOURCE_VERSION_MISMATCH");
     }
     cluster.await_level().await;
@@ -77,8 +95,14 @@ async fn a_change_repeated_on_another_node_happens_once() {
     for (round, (first, second)) in (1..).zip([(1, 2), (2, 3), (3, 1)]) {
         let request = vertebra_tests::pds::request_id();
         let patches = renamed(&made.json, round + 1);
-        let one = cluster.worker(first).patch_as(&request, made.id(), round, &patches).await;
-        let again = cluster.worker(second).patch_as(&request, made.id(), round, &patches).await;
+        let one = cluster
+            .worker(first)
+            .patch_as(&request, made.id(), round, &patches)
+            .await;
+        let again = cluster
+            .worker(second)
+            .patch_as(&request, made.id(), round, &patches)
+            .await;
         assert_eq!(one.ok(200).version(), round + 1);
         assert_eq!((again.ok(200).version(), &again.json), (round + 1, &one.json));
     }
@@ -86,7 +110,12 @@ async fn a_change_repeated_on_another_node_happens_once() {
     let again = [("Mex-LocalID", "once")];
     let mut ids = Vec::new();
     for id in 1..=3 {
-        ids.push(cluster.mailbox(id, "X26ONE").send("X26TWO", WORKFLOW, &again, b"once").await);
+        ids.push(
+            cluster
+                .mailbox(id, "X26ONE")
+                .send("X26TWO", WORKFLOW, &again, b"once")
+                .await,
+        );
     }
     ids.dedup();
     assert_eq!(cluster.mailbox(2, "X26TWO").inbox().await, ids);
@@ -97,6 +126,10 @@ async fn a_change_repeated_on_another_node_happens_once() {
     assert_eq!(one.post("X26TWO", WORKFLOW, &headers, b"once").await.status, 202);
     for id in 1..=3 {
         let mut other = cluster.mailbox(id, "X26ONE");
-        assert_eq!(other.post("X26TWO", WORKFLOW, &headers, b"twice").await.status, 403, "on node {id}");
+        assert_eq!(
+            other.post("X26TWO", WORKFLOW, &headers, b"twice").await.status,
+            403,
+            "on node {id}"
+        );
     }
 }

@@ -118,7 +118,10 @@ async fn happen(fault: Fault, cluster: &mut Cluster, clients: &Clients, random: 
             cluster.free_disk(one);
         }
     }
-    if !matches!(fault, Fault::Pause | Fault::PauseLeader | Fault::Drain | Fault::DiskFull) {
+    if !matches!(
+        fault,
+        Fault::Pause | Fault::PauseLeader | Fault::Drain | Fault::DiskFull
+    ) {
         tokio::time::sleep(last).await;
     }
     cluster.heal();

@@ -82,7 +82,11 @@ impl Load {
             let mut door = cluster.mailbox(through, SENDER);
             let started = Instant::now();
             while sender.lane.unknown.is_some() && !sender.step(name, &mut door).await {
-                assert!(started.elapsed() < WAIT_MAX, "{name} is not served\n{}", cluster.log_tails());
+                assert!(
+                    started.elapsed() < WAIT_MAX,
+                    "{name} is not served\n{}",
+                    cluster.log_tails()
+                );
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -62,11 +62,21 @@ async fn the_loss_of_a_site_loses_nothing_that_was_acknowledged() {
         let fault = Instant::now();
         cluster.kill_all(&lost);
         let outage = recovered(&cluster, &mut load, fault).await;
-        if victim == leads { &mut with_leader } else { &mut without }.push(outage);
+        if victim == leads {
+            &mut with_leader
+        } else {
+            &mut without
+        }
+        .push(outage);
         // The survivors have everything, before anything is sent again.
         let survivor = *cluster.running().first().expect("two survive");
         let found = load.audit(&cluster, survivor).await;
-        assert_eq!(found, Findings::default(), "loss {loss}, seed {seed}\n{}", cluster.log_tails());
+        assert_eq!(
+            found,
+            Findings::default(),
+            "loss {loss}, seed {seed}\n{}",
+            cluster.log_tails()
+        );
         for &id in &lost {
             cluster.start(id);
         }
@@ -76,7 +86,12 @@ async fn the_loss_of_a_site_loses_nothing_that_was_acknowledged() {
         cluster.await_level().await;
         load.settle(&cluster, victim).await;
         let found = load.audit(&cluster, victim).await;
-        assert_eq!(found, Findings::default(), "after loss {loss}, seed {seed}\n{}", cluster.log_tails());
+        assert_eq!(
+            found,
+            Findings::default(),
+            "after loss {loss}, seed {seed}\n{}",
+            cluster.log_tails()
+        );
     }
     println!(
         "{losses} sites lost, {} messages acknowledged, 0 lost; write outage with the leader's site: {}; with another: {}",
@@ -120,7 +135,12 @@ async fn a_leader_cut_off_in_silence_loses_nothing_that_was_acknowledged() {
         let next = cluster.await_leader(&others).await;
         assert_ne!(next, leads, "another leads");
         let found = load.audit(&cluster, next).await;
-        assert_eq!(found, Findings::default(), "{silence:?}, seed {seed}\n{}", cluster.log_tails());
+        assert_eq!(
+            found,
+            Findings::default(),
+            "{silence:?}, seed {seed}\n{}",
+            cluster.log_tails()
+        );
         // The old leader has nothing to say to writers: it does not know what the others decided.
         let local = format!("refused while {silence:?}");
         let refused = cluster
@@ -134,7 +154,12 @@ async fn a_leader_cut_off_in_silence_loses_nothing_that_was_acknowledged() {
         cluster.await_level().await;
         load.settle(&cluster, leads).await;
         let found = load.audit(&cluster, leads).await;
-        assert_eq!(found, Findings::default(), "healed, {silence:?}, seed {seed}\n{}", cluster.log_tails());
+        assert_eq!(
+            found,
+            Findings::default(),
+            "healed, {silence:?}, seed {seed}\n{}",
+            cluster.log_tails()
+        );
     }
     assert!(leader(&cluster.status(1).await.expect("it answers")).is_some());
 }

@@ -53,7 +53,10 @@ fn seed() -> u64 {
 /// The age of the state that an answer was given from, seconds; `None`: it is the present.
 fn age_s(answer: &Answer) -> Option<u64> {
     let told = answer.header("vertebra-state-age")?;
-    Some(told.parse().unwrap_or_else(|_| panic!("an age in whole seconds: {told}")))
+    Some(
+        told.parse()
+            .unwrap_or_else(|_| panic!("an age in whole seconds: {told}")),
+    )
 }
 
 /// A name of letters that stands for a number.
@@ -72,7 +75,10 @@ fn value(record: &Value) -> u32 {
     let Some(letters) = name.strip_prefix('V').filter(|rest| rest.len() == 7) else {
         return 0;
     };
-    let digits = letters.bytes().rev().map(|letter| u32::from(letter.saturating_sub(b'a')));
+    let digits = letters
+        .bytes()
+        .rev()
+        .map(|letter| u32::from(letter.saturating_sub(b'a')));
     digits.fold(0, |sum, digit| sum * 26 + digit)
 }
 
@@ -86,7 +92,11 @@ fn renamed(record: &Value, to: u32) -> Value {
 
 /// A new person's record, version 1, whose name stands for `as_value`.
 async fn newcomer(worker: &mut Client, as_value: u32) -> Reply {
-    let letters = |count: usize| -> String { (0..count).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect() };
+    let letters = |count: usize| -> String {
+        (0..count)
+            .map(|_| char::from(rand::random_range(b'a'..=b'z')))
+            .collect()
+    };
     let born = format!(
         "{}-{:02}-{:02}",
         rand::random_range(1930..2010),

@@ -25,7 +25,10 @@ async fn a_dead_node_is_replaced_under_a_new_number_and_its_old_one_is_never_tak
     let _turn = Turn::take();
     let mut cluster = Cluster::form("replacing", &SITES).await;
     cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
-    let sent = cluster.mailbox(1, "X26ONE").send("X26TWO", WORKFLOW, &[], b"kept").await;
+    let sent = cluster
+        .mailbox(1, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"kept")
+        .await;
     let made = newcomer(&mut cluster.worker(2), 7).await;
     cluster.kill(3);
     await_role(&cluster, 1, 3, "unreachable").await;
@@ -55,8 +58,13 @@ async fn a_dead_node_is_replaced_under_a_new_number_and_its_old_one_is_never_tak
 
     // One that goes by itself; the two that stay go on.
     cluster.ok(4, &["leave"]);
-    cluster.await_status(1, "two members", |status| roles(status).len() == 2).await;
-    cluster.mailbox(2, "X26ONE").send("X26TWO", WORKFLOW, &[], b"two are enough").await;
+    cluster
+        .await_status(1, "two members", |status| roles(status).len() == 2)
+        .await;
+    cluster
+        .mailbox(2, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"two are enough")
+        .await;
 }
 
 #[tokio::test]
@@ -75,10 +83,16 @@ async fn a_leader_that_is_drained_hands_over_and_takes_the_lead_no_more() {
         .await;
     assert_eq!(cluster.ready(leads).await, 503, "its front door wants no new clients");
     let next = cluster.await_leader(&others).await;
-    cluster.mailbox(next, "X26ONE").send("X26TWO", WORKFLOW, &[], b"x").await;
+    cluster
+        .mailbox(next, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"x")
+        .await;
     cluster.ok(leads, &["undrain"]);
     cluster.await_ready(leads).await;
-    cluster.mailbox(leads, "X26ONE").send("X26TWO", WORKFLOW, &[], b"y").await;
+    cluster
+        .mailbox(leads, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"y")
+        .await;
     assert_eq!(cluster.mailbox(leads, "X26TWO").inbox().await.len(), 2);
 }
 

@@ -16,7 +16,12 @@ async fn until_aged(mut ask: impl AsyncFnMut() -> Answer) -> (u64, Answer) {
                 return (age, answer);
             }
         }
-        assert!(started.elapsed() < WAIT_MAX, "no age: {} {:?}", answer.status, answer.headers);
+        assert!(
+            started.elapsed() < WAIT_MAX,
+            "no age: {} {:?}",
+            answer.status,
+            answer.headers
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -27,7 +32,10 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
     let mut cluster = Cluster::form("minority", &SITES).await;
     cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
     let made = newcomer(&mut cluster.worker(1), 1).await;
-    let sent = cluster.mailbox(1, "X26ONE").send("X26TWO", WORKFLOW, &[], b"before").await;
+    let sent = cluster
+        .mailbox(1, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"before")
+        .await;
     cluster.await_level().await;
     let all = cluster.ids();
     let leads = cluster.await_leader(&all).await;
@@ -43,20 +51,34 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
     let changed = cluster.worker(leads).patch(made.id(), 1, &renamed(&made.json, 2)).await;
     assert_eq!(changed.ok(200).version(), 2);
     assert_eq!(age_s(&changed.answer), None, "the majority's state is the present");
-    let later = cluster.mailbox(leads, "X26ONE").send("X26TWO", WORKFLOW, &[], b"meanwhile").await;
+    let later = cluster
+        .mailbox(leads, "X26ONE")
+        .send("X26TWO", WORKFLOW, &[], b"meanwhile")
+        .await;
 
     let read = worker.read(made.id()).await;
     assert_eq!((read.ok(200).version(), value(&read.json)), (1, 1), "its own state");
     assert!(age_s(&read.answer).is_some(), "and it says so");
     let mut recipient = cluster.mailbox(alone, "X26TWO");
     let (_, listed) = until_aged(async || recipient.call("GET", "inbox", &[], b"").await).await;
-    assert_eq!(vertebra_tests::mesh::strings(&listed.json()["messages"]), [sent.clone()]);
+    assert_eq!(
+        vertebra_tests::mesh::strings(&listed.json()["messages"]),
+        [sent.clone()]
+    );
     assert_eq!(recipient.download(&sent).await.body, b"before");
     let refusals = [
         worker.patch(made.id(), 1, &renamed(&made.json, 3)).await.answer,
-        cluster.mailbox(alone, "X26ONE").post("X26TWO", WORKFLOW, &[], b"x").await,
-        cluster.mailbox(alone, "X26ONE").post("X26TWO", WORKFLOW, &[], &vec![1; 100_000]).await,
-        recipient.call("PUT", &format!("inbox/{sent}/status/acknowledged"), &[], b"").await,
+        cluster
+            .mailbox(alone, "X26ONE")
+            .post("X26TWO", WORKFLOW, &[], b"x")
+            .await,
+        cluster
+            .mailbox(alone, "X26ONE")
+            .post("X26TWO", WORKFLOW, &[], &vec![1; 100_000])
+            .await,
+        recipient
+            .call("PUT", &format!("inbox/{sent}/status/acknowledged"), &[], b"")
+            .await,
     ];
     for refusal in refusals {
         assert_eq!(refusal.status, 503, "{}", refusal.text());
@@ -77,7 +99,11 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
     loop {
         let read = worker.read(made.id()).await;
         if read.status() == 200 && age_s(&read.answer).is_none() {
-            assert_eq!((read.version(), value(&read.json)), (2, 2), "the present is the present");
+            assert_eq!(
+                (read.version(), value(&read.json)),
+                (2, 2),
+                "the present is the present"
+            );
             break;
         }
         assert!(started.elapsed() < WAIT_MAX, "it stays old\n{}", cluster.log_tails());
@@ -87,6 +113,10 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
     cluster.await_level().await;
     for id in all {
         let status = cluster.status(id).await.expect("every node answers");
-        assert_eq!((term(&status), leader(&status)), (before, Some(leads)), "no election: {status}");
+        assert_eq!(
+            (term(&status), leader(&status)),
+            (before, Some(leads)),
+            "no election: {status}"
+        );
     }
 }

@@ -53,7 +53,11 @@ fn what_is_cut_is_silent_and_what_is_not_goes_on() {
     assert_eq!(connects(&network, 1, 3), Some(0));
 
     let mut listener = network.command(1, "python3");
-    let mut listener = listener.args(["-c", LISTEN]).stdout(Stdio::piped()).spawn().expect("python3 starts");
+    let mut listener = listener
+        .args(["-c", LISTEN])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
     let mut heard = listener.stdout.take().expect("its output is piped");
     let send = |network: &Network| {
         let mut command: Command = network.command(2, "python3");
@@ -65,7 +69,9 @@ fn what_is_cut_is_silent_and_what_is_not_goes_on() {
     let told = std::thread::scope(|scope| {
         let told = scope.spawn(move || {
             let mut line = vec![0; 11];
-            heard.read_exact(&mut line).map(|()| String::from_utf8_lossy(&line).into_owned())
+            heard
+                .read_exact(&mut line)
+                .map(|()| String::from_utf8_lossy(&line).into_owned())
         });
         while !told.is_finished() {
             send(&network);
@@ -80,7 +86,11 @@ fn what_is_cut_is_silent_and_what_is_not_goes_on() {
     network.set_cut([].into());
     assert_eq!(connects(&network, 1, 2), Some(0), "healed");
     servers[1].kill();
-    assert_eq!(connects(&network, 1, 2), Some(3), "a dead process is refused, not silent");
+    assert_eq!(
+        connects(&network, 1, 2),
+        Some(3),
+        "a dead process is refused, not silent"
+    );
     network.throttle(1, 64);
     network.throttle(1, 0);
     assert_eq!(connects(&network, 1, 3), Some(0));

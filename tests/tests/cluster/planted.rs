@@ -45,7 +45,13 @@ fn stale(version: u32, value: u32, age_s: u64) -> Did {
 }
 
 fn sent(message: usize) -> Did {
-    Did::Mail(0, MailOp::Send { message, answered: true })
+    Did::Mail(
+        0,
+        MailOp::Send {
+            message,
+            answered: true,
+        },
+    )
 }
 
 fn list(waiting: &[usize]) -> Did {
@@ -62,7 +68,13 @@ fn download(message: usize, got: Got) -> Did {
 }
 
 fn acknowledged(message: usize) -> Did {
-    Did::Mail(0, MailOp::Acknowledge { message, answered: true })
+    Did::Mail(
+        0,
+        MailOp::Acknowledge {
+            message,
+            answered: true,
+        },
+    )
 }
 
 #[track_caller]
@@ -145,7 +157,12 @@ fn wrong_histories_of_records_are_found() {
     let stored = op(1, 2, 3, change(1, 11, Told::Stored(2)));
     wrong(
         "an acknowledged change that is lost",
-        &[began(), stored.clone(), op(2, 4, 5, read(1, 10)), op(2, 6, 7, read(1, 10))],
+        &[
+            began(),
+            stored.clone(),
+            op(2, 4, 5, read(1, 10)),
+            op(2, 6, 7, read(1, 10)),
+        ],
     );
     wrong(
         "an acknowledged change that another took the place of",
@@ -198,11 +215,14 @@ fn wrong_histories_of_records_are_found() {
             op(3, 5, 6, read(1, 10)),
         ],
     );
-    wrong("a change seen before anybody asked for it", &[
-        began(),
-        op(2, 2, 3, read(2, 11)),
-        op(1, 4, 5, change(1, 11, Told::Stored(2))),
-    ]);
+    wrong(
+        "a change seen before anybody asked for it",
+        &[
+            began(),
+            op(2, 2, 3, read(2, 11)),
+            op(1, 4, 5, change(1, 11, Told::Stored(2))),
+        ],
+    );
     wrong(
         "another version in the answer than the record has",
         &[began(), op(1, 2, 3, change(1, 11, Told::Stored(3)))],
@@ -216,7 +236,10 @@ fn wrong_histories_of_records_are_found() {
 #[test]
 fn wrong_histories_of_mailboxes_are_found() {
     let sent_0 = op(1, 1, 2, sent(0));
-    wrong("an accepted message that is lost", &[sent_0.clone(), op(2, 3, 4, list(&[]))]);
+    wrong(
+        "an accepted message that is lost",
+        &[sent_0.clone(), op(2, 3, 4, list(&[]))],
+    );
     wrong(
         "an accepted message that is not there to download",
         &[sent_0.clone(), op(2, 3, 4, download(0, Got::Missing))],
@@ -242,14 +265,8 @@ fn wrong_histories_of_mailboxes_are_found() {
         "a repeated message that was delivered twice",
         &[sent_0.clone(), op(2, 3, 4, strangers(&[0], 1))],
     );
-    wrong(
-        "a message listed twice",
-        &[sent_0.clone(), op(2, 3, 4, list(&[0, 0]))],
-    );
-    wrong(
-        "altered bytes",
-        &[sent_0.clone(), op(2, 3, 4, download(0, Got::Other))],
-    );
+    wrong("a message listed twice", &[sent_0.clone(), op(2, 3, 4, list(&[0, 0]))]);
+    wrong("altered bytes", &[sent_0.clone(), op(2, 3, 4, download(0, Got::Other))]);
     wrong(
         "a message that is gone and nobody acknowledged it",
         &[sent_0.clone(), op(2, 3, 4, download(0, Got::Gone))],
@@ -335,12 +352,26 @@ fn made(random: &mut StdRng) -> Vec<Entry> {
             2 => {
                 value = 100 + u32::try_from(step).expect("few steps");
                 version += 1;
-                change(version - 1, value, if unanswered { Told::Nothing } else { Told::Stored(version) })
+                change(
+                    version - 1,
+                    value,
+                    if unanswered {
+                        Told::Nothing
+                    } else {
+                        Told::Stored(version)
+                    },
+                )
             }
             3 => {
                 mail.push((sends, true));
                 sends += 1;
-                Did::Mail(0, MailOp::Send { message: sends - 1, answered: !unanswered })
+                Did::Mail(
+                    0,
+                    MailOp::Send {
+                        message: sends - 1,
+                        answered: !unanswered,
+                    },
+                )
             }
             4 => {
                 let waiting: Vec<usize> = mail.iter().filter(|(_, here)| *here).map(|(at, _)| *at).collect();
@@ -349,13 +380,29 @@ fn made(random: &mut StdRng) -> Vec<Entry> {
             _ => match mail.iter_mut().find(|(_, here)| *here) {
                 Some((message, here)) => {
                     *here = false;
-                    Did::Mail(0, MailOp::Acknowledge { message: *message, answered: !unanswered })
+                    Did::Mail(
+                        0,
+                        MailOp::Acknowledge {
+                            message: *message,
+                            answered: !unanswered,
+                        },
+                    )
                 }
                 None => continue,
             },
         };
         // A refusal for a version that is right would be wrong.
-        if matches!(did, Did::Record(_, RecordOp::Change { told: Told::Mismatch, .. })) && version == 1 {
+        if matches!(
+            did,
+            Did::Record(
+                _,
+                RecordOp::Change {
+                    told: Told::Mismatch,
+                    ..
+                }
+            )
+        ) && version == 1
+        {
             continue;
         }
         let silent = match &did {

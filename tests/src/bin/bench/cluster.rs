@@ -47,12 +47,21 @@ impl Rate {
     }
 
     fn text(&self) -> String {
-        format!("{:.0}/s, p50 {:.1} ms, p99 {:.1} ms", self.per_s, self.p50 * 1e3, self.p99 * 1e3)
+        format!(
+            "{:.0}/s, p50 {:.1} ms, p99 {:.1} ms",
+            self.per_s,
+            self.p50 * 1e3,
+            self.p99 * 1e3
+        )
     }
 }
 
 /// Runs all clients at once, each for `rounds`; `each` does one command and gives the client back.
-async fn at_once<C, F>(clients: Vec<C>, rounds: u64, each: impl Fn(C, u64) -> F + Clone + Send + 'static) -> (Vec<C>, Rate)
+async fn at_once<C, F>(
+    clients: Vec<C>,
+    rounds: u64,
+    each: impl Fn(C, u64) -> F + Clone + Send + 'static,
+) -> (Vec<C>, Rate)
 where
     C: Send + 'static,
     F: Future<Output = C> + Send,
@@ -143,12 +152,16 @@ async fn patches(cluster: &Cluster, rounds: u64) -> f64 {
     }
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        let (kept, rate) = at_once(workers, rounds, |(mut worker, id, version): (pds::Client, String, u32), round| async move {
-            let change = json!([{"op": "add", "path": "/multipleBirthInteger", "value": round % 9 + 1}]);
-            let changed = worker.patch(&id, version, &change).await;
-            let version = changed.ok(200).version();
-            (worker, id, version)
-        })
+        let (kept, rate) = at_once(
+            workers,
+            rounds,
+            |(mut worker, id, version): (pds::Client, String, u32), round| async move {
+                let change = json!([{"op": "add", "path": "/multipleBirthInteger", "value": round % 9 + 1}]);
+                let changed = worker.patch(&id, version, &change).await;
+                let version = changed.ok(200).version();
+                (worker, id, version)
+            },
+        )
         .await;
         workers = kept;
         rates.push(rate.per_s);
@@ -180,10 +193,14 @@ async fn etcd() -> Rate {
     }
     let mut rates = Vec::new();
     for _ in 0..=ROUNDS {
-        let (kept, rate) = at_once(clients, 100 * scale, |(mut client, number): (Etcd, usize), round| async move {
-            client.put(format!("k{number}/{round}").as_bytes(), &BODY).await;
-            (client, number)
-        })
+        let (kept, rate) = at_once(
+            clients,
+            100 * scale,
+            |(mut client, number): (Etcd, usize), round| async move {
+                client.put(format!("k{number}/{round}").as_bytes(), &BODY).await;
+                (client, number)
+            },
+        )
         .await;
         clients = kept;
         rates.push(rate);
@@ -208,7 +225,11 @@ async fn rabbitmq() -> Rate {
 /// Ours with one voter and with three, then etcd, then RabbitMQ: one after the other, because each needs the whole machine.
 pub async fn measure() -> Vec<Row> {
     let one = {
-        let cluster = Cluster::new("bench-one").alone().with_configuration("").formed(&SITES[..1]).await;
+        let cluster = Cluster::new("bench-one")
+            .alone()
+            .with_configuration("")
+            .formed(&SITES[..1])
+            .await;
         ours(&cluster).await
     };
     let three = {

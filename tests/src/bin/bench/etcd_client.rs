@@ -28,7 +28,9 @@ impl Etcd {
             .expect("a plain request");
         let mut ready = self.0.clone().ready().await.expect("the connection stands");
         let (response, mut stream) = ready.send_request(request, false).expect("the connection stands");
-        stream.send_data(message(key, value), true).expect("the connection stands");
+        stream
+            .send_data(message(key, value), true)
+            .expect("the connection stands");
         let response = response.await.expect("etcd answers");
         assert_eq!(response.status(), 200);
         let mut body = response.into_body();
@@ -38,7 +40,11 @@ impl Etcd {
         }
         let trailers = body.trailers().await.expect("etcd answers");
         let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
-        assert_eq!(status.map(http::HeaderValue::as_bytes), Some(b"0".as_slice()), "a put succeeds");
+        assert_eq!(
+            status.map(http::HeaderValue::as_bytes),
+            Some(b"0".as_slice()),
+            "a put succeeds"
+        );
     }
 }
 

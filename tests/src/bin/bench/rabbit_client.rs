@@ -51,7 +51,9 @@ fn method(class: u16, number: u16, fill: impl FnOnce(&mut BytesMut)) -> BytesMut
 impl Publisher {
     /// Connects to a broker on 127.0.0.1 and declares a durable quorum queue of this name.
     pub async fn open(port: u16, queue: &str) -> Publisher {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the broker accepts");
+        let stream = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("the broker accepts");
         stream.set_nodelay(true).expect("a TCP socket");
         let mut publisher = Publisher {
             stream,

@@ -21,7 +21,9 @@ impl Drop for Trio {
         self.members.clear();
         if let Some(port) = self.epmd {
             // Erlang's name server stays behind otherwise; by its port, so that it is ours.
-            let _ = Command::new("epmd").args(["-port", &port.to_string(), "-kill"]).output();
+            let _ = Command::new("epmd")
+                .args(["-port", &port.to_string(), "-kill"])
+                .output();
         }
     }
 }
@@ -34,7 +36,9 @@ fn ports() -> [u16; 3] {
 pub fn etcd() -> Trio {
     let folder = Folder::new("bench-etcd");
     let (clients, peers) = (ports(), ports());
-    let all: Vec<String> = (0..3).map(|at| format!("m{at}=http://127.0.0.1:{}", peers[at])).collect();
+    let all: Vec<String> = (0..3)
+        .map(|at| format!("m{at}=http://127.0.0.1:{}", peers[at]))
+        .collect();
     let mut members = Vec::new();
     for at in 0..3 {
         let (client, peer) = (
@@ -53,7 +57,9 @@ pub fn etcd() -> Trio {
     let endpoints: Vec<String> = clients.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     wait_until("etcd's three members are healthy", Duration::from_secs(60), || {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoints.join(","), "endpoint", "health"]);
+        command
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &endpoints.join(","), "endpoint", "health"]);
         command.output().expect("etcdctl starts").status.success()
     });
     Trio {
@@ -104,7 +110,10 @@ pub fn rabbitmq() -> Trio {
             clients[at]
         );
         for other in 0..3 {
-            text.push_str(&format!("cluster_formation.classic_config.nodes.{} = r{other}@localhost\n", other + 1));
+            text.push_str(&format!(
+                "cluster_formation.classic_config.nodes.{} = r{other}@localhost\n",
+                other + 1
+            ));
         }
         std::fs::write(home.join("rabbitmq.conf"), text).expect("the folder can be written");
         std::fs::write(home.join("plugins"), "[].\n").expect("the folder can be written");
