@@ -21,13 +21,13 @@ use crate::process::{Process, signal, wait_until};
 use crate::tokens::with;
 use crate::wire::Target;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 /// Longest wait for something that a healthy cluster does by itself: it only catches hangs.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);

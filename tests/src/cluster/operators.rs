@@ -4,7 +4,7 @@ use super::{Cluster, WAIT_MAX};
 use crate::node::binary;
 use crate::process::Process;
 use crate::wire::{Answer, Connection};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ impl Cluster {
     }
 
     /// The same; it must succeed. Repeated while the node says 503.
-    async fn must(&self, id: u64, method: &str, path: &str, body: &Value) -> Answer {
+    pub(super) async fn must(&self, id: u64, method: &str, path: &str, body: &Value) -> Answer {
         let started = Instant::now();
         loop {
             let answer = self.operator(id, method, path, body).await;
