@@ -73,15 +73,15 @@ fn local_id(lane: &str, number: u64) -> String {
 }
 
 impl Lane {
-    /// Sends the next message, or again the one without an answer. `false`: no answer, the connection is gone.
+    /// Sends the next message, or again the one without an answer. `false`: no answer, the connection is gone. When this is
+    /// given up half way, the message counts as one without an answer.
     pub async fn step(&mut self, lane: &str, from: &mut Mailbox, to: &str, body: impl FnOnce(u64) -> Vec<u8>) -> bool {
-        let (number, bytes) = match self.unknown.take() {
-            Some(again) => again,
-            None => {
-                self.next += 1;
-                (self.next, body(self.next))
-            }
-        };
+        if self.unknown.is_none() {
+            self.next += 1;
+            self.unknown = Some((self.next, body(self.next)));
+        }
+        let (number, bytes) = self.unknown.as_ref().expect("it was just set");
+        let (number, digest) = (*number, digest(bytes));
         let local = local_id(lane, number);
         let path = from.path("outbox");
         let headers = [
@@ -89,19 +89,16 @@ impl Lane {
             ("Mex-WorkflowID", crate::mesh::WORKFLOW),
             ("Mex-LocalID", &local),
         ];
-        match from.try_call("POST", &path, &headers, &bytes).await {
+        match from.try_call("POST", &path, &headers, bytes).await {
             Ok(answer) if answer.status == 202 => {
-                self.acknowledged.insert(number, (message_id(&answer), digest(&bytes)));
+                self.acknowledged.insert(number, (message_id(&answer), digest));
+                self.unknown = None;
                 true
             }
-            Ok(answer) if answer.status == 503 => {
-                self.unknown = Some((number, bytes));
-                false
-            }
+            Ok(answer) if answer.status == 503 => false,
             Ok(answer) => panic!("{local} was refused with {}: {}", answer.status, answer.text()),
             Err(_) => {
                 from.disconnect();
-                self.unknown = Some((number, bytes));
                 false
             }
         }

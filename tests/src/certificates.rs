@@ -1,6 +1,8 @@
 //! Certificates: what clients present, rightful and wrong.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -65,5 +67,41 @@ pub fn foreign_identity(name: &str) -> Identity {
     Identity {
         certificate: certificate.pem(),
         key: key.serialize_pem(),
+    }
+}
+
+/// An authority of a test's own.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its certificate, PEM.
+    pub pem: String,
+}
+
+impl Authority {
+    /// One of this common name.
+    pub fn new(name: &str) -> Authority {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).expect("an authority signs itself").pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate of this common name that is good for `names` (DNS names and addresses) and for these uses.
+    pub fn issue(&self, common_name: &str, names: &[String], uses: &[ExtendedKeyUsagePurpose]) -> Identity {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut params = CertificateParams::new(names).expect("plain names");
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = uses.to_vec();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a leaf can be signed");
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }

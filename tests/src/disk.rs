@@ -101,6 +101,23 @@ impl Disk {
         copy
     }
 
+    /// Takes all room but so many MiB, as somebody else would who shares the disk; see [`Disk::free`].
+    pub fn fill(&self, left_mib: u64) {
+        let free = nix::sys::statvfs::statvfs(&self.mount).expect("a mounted disk tells its room");
+        let free_mib = free.blocks_available() as u64 * free.fragment_size() as u64 / (1024 * 1024);
+        let size = format!("{}M", free_mib.saturating_sub(left_mib));
+        must(Command::new("fallocate").args(["-l", &size]).arg(self.filler()));
+    }
+
+    /// Gives the room back.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).expect("the disk was filled");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mount.join("filler")
+    }
+
     fn unmount(&mut self) {
         if std::mem::take(&mut self.mounted) {
             // Lazily: a process that just got its SIGKILL may still hold it for a moment.

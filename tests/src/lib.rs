@@ -8,8 +8,10 @@
 
 pub mod books;
 pub mod certificates;
+pub mod cluster;
 pub mod disk;
 pub mod forge;
+pub mod history;
 pub mod mesh;
 pub mod node;
 pub mod pds;

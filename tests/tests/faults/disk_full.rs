@@ -1,7 +1,6 @@
 //! A full disk refuses writes, goes on reading, and is forgiven when there is room again.
 
 use serde_json::json;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use vertebra_tests::disk::{Disk, loop_devices_or_left_out};
 use vertebra_tests::mesh::{Mailbox, WORKFLOW};
@@ -43,25 +42,8 @@ async fn a_full_disk_refuses_writes_with_503_and_recovers_by_itself() {
     let (mut alice, mut bob) = (node.mailbox(0), node.mailbox(1));
     let mut worker = Client::worker(&node);
     let kept = alice.send("X26ABC2", WORKFLOW, &[], b"before").await;
-    let filler = disk.path().join("filler");
     // Somebody else takes all room but 4 MiB: far less than any reserve.
-    let free = Command::new("df")
-        .args(["--output=avail", "-B1M"])
-        .arg(disk.path())
-        .output()
-        .expect("df starts");
-    let text = String::from_utf8_lossy(&free.stdout).into_owned();
-    let free_mib: u64 = text
-        .split_whitespace()
-        .last()
-        .and_then(|text| text.parse().ok())
-        .expect("df tells MiB");
-    let status = Command::new("fallocate")
-        .arg("-l")
-        .arg(format!("{}M", free_mib - 4))
-        .arg(&filler)
-        .status();
-    assert!(status.expect("fallocate starts").success());
+    disk.fill(4);
 
     let refused = send_until(&mut alice, 503).await;
     assert!(refused.header("retry-after").is_some(), "it says when to come again");
@@ -77,7 +59,7 @@ async fn a_full_disk_refuses_writes_with_503_and_recovers_by_itself() {
     assert_eq!(worker.read(&number).await.ok(200).version(), seen.version());
     assert!(node.ended().is_none(), "the node does not end for want of room");
 
-    std::fs::remove_file(&filler).expect("the filler can be removed");
+    disk.free();
     send_until(&mut alice, 202).await;
     let changed = worker.patch_as(&id, &number, seen.version(), &change).await;
     assert_eq!(

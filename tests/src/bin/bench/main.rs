@@ -1,7 +1,7 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload backup slow events` and, on one node with many patients, `load read
-//! audit search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
+//! Measures: `journal cycle throughput inbox memory restart upload backup slow events`, `cluster` of three nodes, and, on one node
+//! with many patients, `load read audit search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
 //! (1,000,000) how many patients are loaded, `VERTEBRA_BENCH_GROWTH` (4,000,000) how many `growth` ends with,
@@ -11,9 +11,11 @@
 
 mod audit;
 mod backup;
+mod cluster;
 mod cycle;
 mod demand;
 mod drive;
+mod etcd_client;
 mod events;
 mod growth;
 mod journal;
@@ -22,7 +24,9 @@ mod peers;
 mod people;
 mod postgres;
 mod postgres_client;
+mod rabbit_client;
 mod slow;
+mod trios;
 mod upload;
 mod waiting;
 
@@ -117,7 +121,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 16] = [
+const MEASURES: [&str; 18] = [
     "journal",
     "cycle",
     "throughput",
@@ -128,6 +132,7 @@ const MEASURES: [&str; 16] = [
     "backup",
     "slow",
     "events",
+    "cluster",
     "load",
     "read",
     "audit",
@@ -171,6 +176,9 @@ fn main() {
     }
     if wanted("events") {
         rows.extend(show(runtime.block_on(events::measure())));
+    }
+    if wanted("cluster") {
+        rows.extend(show(runtime.block_on(cluster::measure())));
     }
     if wanted("inbox") || wanted("memory") || wanted("restart") {
         rows.extend(show(runtime.block_on(waiting::measure(

@@ -162,6 +162,10 @@ impl Mesh {
         let version = input::version(&head.headers);
         let shape = *version.as_ref().unwrap_or(&Version::V1);
         let behind = match self.current().await {
+            // A change judged by an old state would be refused for what is no longer so.
+            Ok(Some(_)) if matches!(route.does, Does::Write(_)) => {
+                return self.refused(ProposeError::NoLeader.into(), shape, id, &mut body).await;
+            }
             Ok(behind) => behind,
             Err(failure) => return self.refused(failure, shape, id, &mut body).await,
         };

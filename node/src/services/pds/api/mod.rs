@@ -176,6 +176,8 @@ impl Pds {
             id,
         } = request;
         let behind = match self.current_state().await {
+            // A change judged by an old state would be refused for what is no longer so.
+            Ok(Some(_)) if route.writes => return refused(ProposeError::NoLeader.into(), &mut body).await,
             Ok(behind) => behind,
             Err(failure) => return refused(failure, &mut body).await,
         };
