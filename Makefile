@@ -10,6 +10,7 @@ LISTEN ?= 127.0.0.1:8700
 VENV := target/venv
 PINS := tests/python/requirements.txt
 BENCH_PINS := tests/python/requirements-bench.txt
+MEMBERS ?= 3
 SECONDS_EACH ?= 60
 RESTARTS ?= 3
 FUZZ_TARGETS := config journal http nhsmesh chunk_range
@@ -66,6 +67,13 @@ build: packages-build ## Build the binary: target/release/vertebra
 run: packages-build packages-run ## Run a sandbox on 127.0.0.1:8700, data in target/sandbox (LISTEN=, DATA=); Ctrl-C stops it
 	@cargo build --release -p vertebra
 	@exec target/release/vertebra sandbox --data $(DATA) --listen $(LISTEN)
+
+cluster: DATA := target/cluster
+cluster: LISTEN := 127.0.0.1:8710
+.PHONY: cluster
+cluster: packages-build ## Run two nodes and a witness on 127.0.0.1:8710 to 8712, data in target/cluster (DATA=, LISTEN=, MEMBERS=3)
+	@cargo build --release -p vertebra
+	@exec target/release/vertebra sandbox --data $(DATA) --listen $(LISTEN) --members $(MEMBERS)
 
 .PHONY: venv
 venv: $(VENV)/.made ## Make the Python environment of other people's clients

@@ -486,6 +486,20 @@ pub struct Cluster {
     pub peers: Vec<String>,
 }
 
+impl Cluster {
+    /// A member of the sandbox's cluster that listens at `address`, its files below `folder`; it founds.
+    pub fn sandbox(folder: &Path, name: &str, address: SocketAddr) -> Cluster {
+        Cluster {
+            listen: address,
+            address: address.to_string(),
+            certificate: folder.join(format!("{name}.pem")),
+            key: folder.join(format!("{name}.key")),
+            ca: folder.join("ca.pem"),
+            peers: Vec::new(),
+        }
+    }
+}
+
 fn peer_listen_default() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8444))
 }
@@ -650,7 +664,7 @@ impl Config {
                 reload_ms: 500,
             },
             admin: Admin {
-                socket: sandbox_socket(folder),
+                socket: sandbox_socket(folder, "admin"),
                 listen: admin,
             },
             mesh: Mesh {
@@ -697,10 +711,10 @@ fn cores_for_reactors() -> u64 {
     cores.saturating_sub(1).max(1)
 }
 
-/// The sandbox's Unix socket: in its folder, or, where that path is too long for a socket, in the temporary folder
+/// A Unix socket of the sandbox: in its folder, or, where that path is too long for a socket, in the temporary folder
 /// under a name made from it.
-fn sandbox_socket(folder: &Path) -> PathBuf {
-    let path = folder.join("admin.sock");
+pub fn sandbox_socket(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(format!("{name}.sock"));
     if path.as_os_str().len() <= check::SOCKET_PATH_BYTES_MAX {
         return path;
     }

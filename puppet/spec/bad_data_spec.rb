@@ -48,6 +48,9 @@ BAD = {
     /north would hold 3 of 5 voters, a majority/,
   ],
 
+  'a founder that is nobody' => [{ 'vertebra::config::founder' => 'n9.north.vertebra.example' }, /founder: n9\.north\S* is not in/],
+  'a founder that is no name' => [{ 'vertebra::config::founder' => 1 }, /founder/],
+
   # Settings of the node.
   'an unknown section' => [{ 'vertebra::settings' => { 'raft' => {} } }, /raft/],
   'an unknown key' => [settings('http', 'conections_max', 5), /conections_max/],
@@ -69,6 +72,12 @@ BAD = {
     { 'vertebra::secrets::server_certificate' => "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n" }, /server_certificate/
   ],
   'a certificate where the key belongs' => [{ 'vertebra::secrets::server_key' => PEM }, /server_key/],
+  'no certificate among the peers' => [{ 'vertebra::secrets::peer_certificate' => nil }, /peer_certificate/],
+  'no key among the peers' => [{ 'vertebra::secrets::peer_key' => nil }, /peer_key/],
+  'a key of the peers as plain text' => [{ 'vertebra::secrets::peer_key' => 'peer.key' }, /peer_key/],
+  'a key where the authority of the peers belongs' => [
+    { 'vertebra::secrets::peer_ca' => "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n" }, /peer_ca/
+  ],
   'no key of message exchange' => [{ 'vertebra::secrets::mesh_key' => nil }, /mesh_key/],
   'a short key of message exchange' => [{ 'vertebra::secrets::mesh_key' => 'short' }, /mesh_key/],
   'a key with a line end' => [{ 'vertebra::secrets::mesh_key' => "#{'k' * 20}\nx" }, /mesh_key/],

@@ -1,5 +1,6 @@
 # Every machine of the example: its catalog compiles, carries what its role needs and nothing else, and what it renders is
 # accepted by the programs that read it.
+require 'openssl'
 require 'spec_helper'
 
 # The configuration and key material of one catalog below a folder, and what the node says to it.
@@ -39,6 +40,7 @@ MEMBERS.each do |name, member|
       said, status = config_check(catalogue, folder)
       expect(status.exitstatus).to eq(0), said
       expect(said).to match(/^id = #{member['id']} /).and match(/^name = "#{name}"$/).and match(/^site = "#{member['datacentre']}"$/)
+      expect(said).to include("address = \"#{member['address']}:8444\"")
       expect(said).to include('data = "/var/lib/vertebra/node"').and include('credentials/mesh.key"')
     end
 
@@ -49,6 +51,23 @@ MEMBERS.each do |name, member|
       expect(JSON.parse(urls).length).to eq(MEMBERS.length)
       expect(text_of(catalogue, '/etc/vertebra/tls/events-login')).to match(/\Avertebra:[A-Za-z0-9_-]{32,}\z/)
       is_expected.to contain_file('/etc/vertebra/tls/events-login').with('mode' => '0640', 'group' => 'vertebra')
+    end
+
+    it 'asks all other members to be taken in, unless it is the founder' do
+      others = MEMBERS.reject { |other, _| other == name }.map { |_, other| "#{other['address']}:8444" }
+      peers = text_of(catalogue, '/etc/vertebra/node.toml')[/^peers = \[(.*)\]$/, 1].scan(/"([^"]+)"/).flatten
+      expect(peers).to match_array(name == DATA.fetch('vertebra::config::founder') ? [] : others)
+    end
+
+    it 'has a certificate among its peers that names it, for both ends, under an authority of the cluster alone' do
+      chain = OpenSSL::X509::Certificate.new(text_of(catalogue, '/etc/vertebra/tls/peer.pem'))
+      authority = OpenSSL::X509::Certificate.new(text_of(catalogue, '/etc/vertebra/tls/peers.pem'))
+      clients = OpenSSL::X509::Certificate.new(text_of(catalogue, '/etc/vertebra/tls/clients.pem'))
+      expect(chain.verify(authority.public_key)).to be(true)
+      expect(chain.verify(clients.public_key)).to be(false)
+      said = chain.extensions.map(&:to_s).join("\n")
+      expect(said).to include("DNS:#{name}").and include('TLS Web Server Authentication, TLS Web Client Authentication')
+      is_expected.to contain_file('/etc/vertebra/tls/peer.key').with('mode' => '0640', 'group' => 'vertebra', 'show_diff' => false)
     end
 
     it 'has the node judge its configuration before it takes the place of the one in force' do
@@ -109,6 +128,25 @@ MEMBERS.each do |name, member|
       it { is_expected.not_to contain_service('redis-server.service') }
       it { is_expected.not_to contain_service('keepalived.service') }
       it('opens nothing to clients') { expect(text_of(catalogue, '/etc/nftables.conf')).not_to include('clients') }
+    end
+  end
+end
+
+describe 'a cluster that is there' do
+  describe NODE, type: :host do
+    let(:node) { NODE }
+    let(:trusted_facts) { certificate_of(NODE) }
+    let(:hiera_config) do
+      folder = Dir.mktmpdir('hiera-', WORK)
+      FileUtils.cp_r(File.join(WORK, 'control/.'), folder)
+      common = File.join(folder, 'data/common.yaml')
+      File.write(common, YAML.load_file(common).reject { |key, _| key == 'vertebra::config::founder' }.to_yaml)
+      File.join(folder, 'hiera.yaml')
+    end
+
+    it 'has no founder: a machine with an empty disk asks, whatever its name' do
+      peers = text_of(catalogue, '/etc/vertebra/node.toml')[/^peers = \[(.*)\]$/, 1].scan(/"([^"]+)"/)
+      expect(peers.length).to eq(MEMBERS.length - 1)
     end
   end
 end

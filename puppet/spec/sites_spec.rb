@@ -32,7 +32,8 @@ describe 'catalogs' do
       /^File\[\S*node\.toml\] content id = \d+$/,          # the number in the cluster
       /virtual_router_id 5[12]$/,                          # VRRP's number on the segment
       /auth_pass /,                                        # a secret of the site
-      /^(File|Vertebra::Material)\[\S*server\.(pem|key)\]/, # a certificate of the machine
+      /^(File|Vertebra::Material)\[\S*(server|peer)\.(pem|key)\]/, # certificates of the machine
+      /^File\[\S*node\.toml\] content peers = \[\]$/,    # who founds the cluster asks nobody
       /restart\.env\] content TURN=\d$/,                   # whose turn it is
       /priority \d+$/,                                     # who is asked first to carry the address
       /requests_bytes_max|maxmemory/,                      # the older machine's own data

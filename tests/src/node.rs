@@ -264,6 +264,13 @@ impl Node {
         Mailbox::new(self.target(Some(&self.identity_of(at))), self.credentials(at))
     }
 
+    /// The same through member `member` (0 is the first) of a sandbox of several.
+    pub fn mailbox_through(&self, member: usize, at: usize) -> Mailbox {
+        let (host, address) = split_url(&self.text_at(&format!("/members/{member}/url")));
+        let tls = Some(connector(&self.ca(), Some(&self.identity_of(at))));
+        Mailbox::new(Target { address, host, tls }, self.credentials(at))
+    }
+
     /// The operator's listener.
     pub fn admin_target(&self) -> Target {
         let (host, address) = split_url(&self.text_at("/admin_url"));
@@ -315,12 +322,11 @@ fn spawn(data: &Path, logs: &Path, port: u16, arguments: &[String]) -> Process {
         .arg("sandbox")
         .arg("--data")
         .arg(data)
-        .args([
-            "--listen",
-            &format!("127.0.0.1:{port}"),
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
+        .args(["--listen", &format!("127.0.0.1:{port}")])
         .args(arguments);
+    // Of several members each has its own, at fixed places.
+    if !arguments.iter().any(|argument| argument == "--members") {
+        command.args(["--admin-listen", "127.0.0.1:0"]);
+    }
     Process::start(&mut command, logs)
 }

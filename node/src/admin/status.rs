@@ -3,7 +3,7 @@
 use super::Admin;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::log::{DeepPing, Log, MemberView};
+use crate::log::{ClusterView, DeepPing, Log, MemberView};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -70,6 +70,12 @@ pub struct ClusterStatus {
     pub skew_ms_max: u64,
     /// How old this node's state may be, seconds.
     pub state_age_seconds: u64,
+    /// Members that vote.
+    #[serde(default)]
+    pub voters: u64,
+    /// Of these, how many answer; this node included.
+    #[serde(default)]
+    pub voters_answering: u64,
 }
 
 /// One member.
@@ -81,6 +87,9 @@ pub struct Member {
     pub name: String,
     /// Data centre.
     pub site: String,
+    /// `HOST:PORT` by which members reach it; empty without peers.
+    #[serde(default)]
+    pub address: String,
     /// `leader`, `follower`, `learner` (it does not vote) or `unreachable`.
     pub role: String,
     /// Release it runs.
@@ -97,8 +106,14 @@ pub struct Member {
     pub disk_free_bytes: u64,
     /// Its size.
     pub disk_bytes: u64,
+    /// Free bytes at which it refuses writes.
+    #[serde(default)]
+    pub disk_reserve_bytes: u64,
     /// Whole days until the server's certificate expires, negative after; absent when it cannot be read.
     pub certificate_days: Option<i64>,
+    /// The same of its certificate among the members; absent without peers too.
+    #[serde(default)]
+    pub cluster_certificate_days: Option<i64>,
 }
 
 /// What the judgement looks at.
@@ -111,12 +126,21 @@ pub(super) struct Facts {
     pub catching_up: bool,
     pub left: bool,
     pub clock_agrees: bool,
-    pub unreachable: Vec<String>,
+    /// Members that do not answer, and why.
+    pub unreachable: Vec<(String, String)>,
+    /// Other members with the number of committed entries that they lack.
+    pub behind: Vec<(String, u64)>,
+    /// Other members whose disk is nearly full, their free bytes, and whether one is full and leads.
+    pub short_disks: Vec<(String, u64, bool)>,
+    pub voters: u64,
+    pub voters_answering: u64,
     pub lag: u64,
     pub fsync_us: u64,
     pub free_bytes: u64,
     pub reserve_bytes: u64,
     pub certificate_days: Option<i64>,
+    /// `None` without peers.
+    pub cluster_certificate_days: Option<Option<i64>>,
 }
 
 /// A sync slower than this needs a look, µs.
@@ -147,8 +171,26 @@ impl Facts {
         } else if !self.writable {
             blocked.push("no leader is known here; reads are answered, writes are refused".to_owned());
         }
-        for name in &self.unreachable {
-            worrying.push(format!("{name} does not answer"));
+        for (name, why) in &self.unreachable {
+            worrying.push(format!("{name} does not answer: {why}"));
+        }
+        // One less than the smallest majority, and some have gone already.
+        if self.voters_answering < self.voters && self.voters_answering == self.voters / 2 + 1 {
+            worrying.push(format!(
+                "{} of {} voters answer: with one less nothing can be written",
+                self.voters_answering, self.voters
+            ));
+        }
+        for (name, free, leads) in &self.short_disks {
+            let what = format!("the disk of {name} has {} left", bytes_text(*free));
+            // Degraded: this node still serves its readers, who must not be sent away for what they find everywhere.
+            worrying.push(match leads {
+                true => format!("{what} and it leads, so nothing can be written: `vertebra drain` there"),
+                false => what,
+            });
+        }
+        for (name, entries) in self.behind.iter().filter(|(_, entries)| *entries > LAG_SLOW) {
+            worrying.push(format!("{name} is {entries} entries behind"));
         }
         if !self.clock_agrees {
             worrying.push("this node's clock is not its peers'; set its time right".to_owned());
@@ -175,14 +217,11 @@ impl Facts {
         if self.lag > LAG_SLOW {
             worrying.push(format!("{} committed entries wait to be applied", self.lag));
         }
-        match self.certificate_days {
-            None => worrying.push("the server's certificate cannot be read; see `vertebra doctor`".to_owned()),
-            Some(days) if days < 0 => worrying.push("the server's certificate has expired; replace it".to_owned()),
-            Some(days) if days < CERTIFICATE_DAYS_LOW => {
-                worrying.push(format!("the server's certificate expires in {days} days; replace it"));
-            }
-            Some(_) => {}
-        }
+        worrying.extend(certificate("server's", self.certificate_days));
+        worrying.extend(
+            self.cluster_certificate_days
+                .and_then(|days| certificate("cluster's", days)),
+        );
         let state = match (blocked.is_empty(), worrying.is_empty()) {
             (false, _) => State::CannotWrite,
             (true, false) => State::Degraded,
@@ -190,6 +229,18 @@ impl Facts {
         };
         blocked.append(&mut worrying);
         (state, blocked)
+    }
+}
+
+/// What to say of a certificate that ends in so many days.
+fn certificate(whose: &str, days: Option<i64>) -> Option<String> {
+    match days {
+        None => Some(format!("the {whose} certificate cannot be read; see `vertebra doctor`")),
+        Some(days) if days < 0 => Some(format!("the {whose} certificate has expired; replace it")),
+        Some(days) if days < CERTIFICATE_DAYS_LOW => {
+            Some(format!("the {whose} certificate expires in {days} days; replace it"))
+        }
+        Some(_) => None,
     }
 }
 
@@ -249,16 +300,22 @@ pub(super) fn disk(folder: &Path) -> (u64, u64) {
 }
 
 impl Admin {
-    /// Days to the server certificate's end. Certificates live by the wall clock, which the sandbox does not move.
-    fn certificate_days(&self) -> Option<i64> {
-        let wall = crate::base::Clock::default().now().ms();
-        certificate_seconds(&self.config.tls.certificate, wall).map(|seconds| seconds.div_euclid(86_400))
-    }
-
     pub(super) fn facts(&self) -> Facts {
         let log = self.log.status();
         let cluster = self.log.cluster();
         let silent = cluster.others.iter().filter(|other| other.status.is_none());
+        let behind = |other: &MemberView| {
+            let applied = other.status.as_ref()?.applied;
+            Some((other.member.name.clone(), log.committed.saturating_sub(applied)))
+        };
+        let short_disk = |other: &MemberView| {
+            let shown = shown(other)?;
+            let reserve = shown.disk_reserve_bytes;
+            let leads = other.leader && shown.disk_free_bytes <= reserve;
+            let short = shown.disk_free_bytes < reserve.saturating_mul(2);
+            short.then(|| (other.member.name.clone(), shown.disk_free_bytes, leads))
+        };
+        let (voters, voters_answering) = voters(&cluster);
         Facts {
             serving: self.serving.load(Ordering::Relaxed),
             alive: self.alive.load(Ordering::Relaxed),
@@ -267,12 +324,23 @@ impl Admin {
             catching_up: self.config.cluster.is_some() && !cluster.voter && !log.leader,
             left: cluster.cluster.is_some() && log.applied > 0 && !cluster.member,
             clock_agrees: self.log.clock_agrees(),
-            unreachable: silent.map(|other| other.member.name.clone()).collect(),
+            unreachable: silent
+                .map(|other| (other.member.name.clone(), other.silent.clone()))
+                .collect(),
+            behind: cluster.others.iter().filter_map(behind).collect(),
+            short_disks: cluster.others.iter().filter_map(short_disk).collect(),
+            voters,
+            voters_answering,
             lag: log.committed.saturating_sub(log.applied),
             fsync_us: self.journal.stats().sync_us_last,
             free_bytes: disk(&self.config.node.data).0,
             reserve_bytes: self.config.journal.reserve_bytes,
-            certificate_days: self.certificate_days(),
+            certificate_days: certificate_days(&self.config.tls.certificate),
+            cluster_certificate_days: self
+                .config
+                .cluster
+                .as_ref()
+                .map(|cluster| certificate_days(&cluster.certificate)),
         }
     }
 
@@ -301,6 +369,7 @@ impl Admin {
         members.push(own);
         members.sort_by_key(|member| member.id);
         let now = self.clock.now();
+        let (voters, voters_answering) = voters(&cluster);
         Status {
             state,
             reasons,
@@ -312,7 +381,7 @@ impl Admin {
                 id: cluster.cluster.map(|id| format!("{id:032x}")).unwrap_or_default(),
                 epoch: cluster.epoch,
                 term: log.term,
-                leader: log.leader_id,
+                leader: if log.writable { log.leader_id } else { 0 },
                 skew_ms_max: cluster
                     .others
                     .iter()
@@ -320,6 +389,8 @@ impl Admin {
                     .max()
                     .unwrap_or(0),
                 state_age_seconds: self.log.state_age_ms() / 1_000,
+                voters,
+                voters_answering,
             },
             mailboxes: depths.mailboxes,
             waiting: depths.waiting,
@@ -331,17 +402,40 @@ impl Admin {
     }
 }
 
+/// Members that vote, and how many of them answer.
+fn voters(cluster: &ClusterView) -> (u64, u64) {
+    let own = u64::from(cluster.voter);
+    let others = cluster.others.iter().filter(|other| other.voter);
+    let answering = others.clone().filter(|other| other.status.is_some()).count() as u64;
+    (own + others.count() as u64, own + answering)
+}
+
+/// Whole days to a certificate's end. Certificates live by the wall clock, which the sandbox does not move.
+fn certificate_days(file: &Path) -> Option<i64> {
+    let wall = crate::base::Clock::default().now().ms();
+    certificate_seconds(file, wall).map(|seconds| seconds.div_euclid(86_400))
+}
+
 /// This node's own line, also as its peers show it.
 pub fn own_member(config: &Config, log: &Log, journal: &Journal) -> Member {
     let status = log.status();
     let stats = journal.stats();
     let (disk_free_bytes, disk_bytes) = disk(&config.node.data);
-    let wall = crate::base::Clock::default().now().ms();
     Member {
         id: config.node.id,
         name: config.node.name.clone(),
         site: config.node.site.clone(),
-        role: if status.leader { "leader" } else { "follower" }.to_owned(),
+        address: config
+            .cluster
+            .as_ref()
+            .map_or_else(String::new, |cluster| cluster.address.clone()),
+        // One that is cut off may still take itself for the leader.
+        role: if status.leader && status.writable {
+            "leader"
+        } else {
+            "follower"
+        }
+        .to_owned(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         applied: status.applied,
         lag: status.committed.saturating_sub(status.applied),
@@ -349,14 +443,23 @@ pub fn own_member(config: &Config, log: &Log, journal: &Journal) -> Member {
         fsync_us_mean: stats.sync_us_sum.checked_div(stats.batches).unwrap_or(0),
         disk_free_bytes,
         disk_bytes,
-        certificate_days: certificate_seconds(&config.tls.certificate, wall).map(|seconds| seconds.div_euclid(86_400)),
+        disk_reserve_bytes: config.journal.reserve_bytes,
+        certificate_days: certificate_days(&config.tls.certificate),
+        cluster_certificate_days: config
+            .cluster
+            .as_ref()
+            .and_then(|cluster| certificate_days(&cluster.certificate)),
     }
+}
+
+/// What a member that answers shows of itself.
+fn shown(other: &MemberView) -> Option<Member> {
+    serde_json::from_slice(&other.status.as_ref()?.about).ok()
 }
 
 /// Another member's line: what it said of itself, or that it says nothing.
 fn member_of(other: &MemberView, committed: u64) -> Member {
     let said = other.status.as_ref();
-    let shown = said.and_then(|status| serde_json::from_slice::<Member>(&status.about).ok());
     let role = match said {
         None => "unreachable",
         Some(_) if other.leader => "leader",
@@ -364,10 +467,11 @@ fn member_of(other: &MemberView, committed: u64) -> Member {
         Some(_) => "learner",
     };
     let applied = said.map_or(0, |status| status.applied);
-    let line = shown.unwrap_or_else(|| Member {
+    let line = shown(other).unwrap_or_else(|| Member {
         id: other.id,
         name: String::new(),
         site: String::new(),
+        address: String::new(),
         role: String::new(),
         release: String::new(),
         applied: 0,
@@ -376,12 +480,15 @@ fn member_of(other: &MemberView, committed: u64) -> Member {
         fsync_us_mean: 0,
         disk_free_bytes: 0,
         disk_bytes: 0,
+        disk_reserve_bytes: 0,
         certificate_days: None,
+        cluster_certificate_days: None,
     });
     Member {
         id: other.id,
         name: other.member.name.clone(),
         site: other.member.site.clone(),
+        address: other.member.address.clone(),
         role: role.to_owned(),
         applied,
         lag: if said.is_some() {

@@ -103,11 +103,16 @@ fn well() -> Facts {
         left: false,
         clock_agrees: true,
         unreachable: Vec::new(),
+        behind: vec![("n2".to_owned(), 10_000)],
+        short_disks: Vec::new(),
+        voters: 3,
+        voters_answering: 3,
         lag: 0,
         fsync_us: 500,
         free_bytes: 100 << 30,
         reserve_bytes: 1 << 30,
         certificate_days: Some(365),
+        cluster_certificate_days: Some(Some(14)),
     }
 }
 
@@ -162,6 +167,62 @@ fn a_node_is_healthy_degraded_or_cannot_write_and_says_why() {
         (Facts { lag: 10_001, ..well() }, State::Degraded),
         (
             Facts {
+                unreachable: vec![("n2".to_owned(), "no answer in time".to_owned())],
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                behind: vec![("n2".to_owned(), 10_001)],
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                short_disks: vec![("n2".to_owned(), 1 << 20, false)],
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                short_disks: vec![("n2".to_owned(), 1 << 20, true)],
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                clock_agrees: false,
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                catching_up: true,
+                ..well()
+            },
+            State::CannotWrite,
+        ),
+        (
+            Facts {
+                cluster_certificate_days: Some(Some(13)),
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                cluster_certificate_days: Some(None),
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
                 certificate_days: Some(13),
                 ..well()
             },
@@ -195,6 +256,21 @@ fn a_node_is_healthy_degraded_or_cannot_write_and_says_why() {
         .0,
         State::Healthy
     );
+}
+
+#[test]
+fn the_last_majority_is_told_and_only_that() {
+    let said = |answering, voters| {
+        let facts = Facts {
+            voters,
+            voters_answering: answering,
+            ..well()
+        };
+        facts.judge().1.iter().any(|reason| reason.contains("with one less"))
+    };
+    assert!(said(2, 3) && said(3, 5) && said(3, 4));
+    assert!(!said(3, 3) && !said(2, 2) && !said(1, 1) && !said(4, 5));
+    assert!(!said(1, 3) && !said(1, 2), "nothing can be written as it is");
 }
 
 #[test]

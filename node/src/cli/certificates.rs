@@ -38,6 +38,8 @@ pub(super) enum CertificateError {
 enum Purpose {
     Server,
     Client,
+    /// Both ends of a connection between members, which know each other by name.
+    Peer,
 }
 
 /// Days before now from which they are valid: a client's clock may be behind.
@@ -52,6 +54,15 @@ pub(super) fn make_missing(folder: &Path, clients: &[(&str, &str)]) -> Result<()
     pair(folder, "server", "localhost", Purpose::Server, &issuer)?;
     for (name, common_name) in clients {
         pair(folder, name, common_name, Purpose::Client, &issuer)?;
+    }
+    Ok(())
+}
+
+/// The same for a cluster's members: an authority of their own, and `NAME.pem`, `NAME.key` for each.
+pub(super) fn make_peers(folder: &Path, names: &[&str]) -> Result<(), CertificateError> {
+    let issuer = authority(folder)?;
+    for name in names {
+        pair(folder, name, name, Purpose::Peer, &issuer)?;
     }
     Ok(())
 }
@@ -122,16 +133,18 @@ fn pair(
     let names = match purpose {
         Purpose::Server => vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
         Purpose::Client => Vec::new(),
+        Purpose::Peer => vec![common_name.to_owned()],
     };
     let mut params = dated(CertificateParams::new(names)?);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![match purpose {
-        Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
-    }];
+    params.extended_key_usages = match purpose {
+        Purpose::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Purpose::Peer => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+    };
     let key_pair = KeyPair::generate()?;
     let made = params.signed_by(&key_pair, issuer)?;
     // The key first: a certificate without its key would count as made.

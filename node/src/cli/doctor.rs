@@ -1,6 +1,7 @@
 //! `vertebra doctor`: one line a check, with what to do. It changes nothing but a file of its own that it removes again.
 
 mod certificates;
+mod cluster;
 mod host;
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,7 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             lines.push(Line::ok("configuration", file));
             lines.extend(host::storage(&config.node.data, config.journal.reserve_bytes));
             lines.extend(certificates::lines(&config, crate::base::Clock::default().now().ms()));
+            lines.extend(cluster::lines(&config, crate::base::Clock::default().now().ms()));
             lines.extend(secrets(&config));
             lines.extend(listening(&config));
             lines.extend(rabbitmq(&config));
@@ -263,10 +265,17 @@ fn listening(config: &Config) -> Vec<Line> {
         return vec![Line::ok("node", format!("runs; it answers at {door}"))];
     }
     let mut lines = vec![Line::ok("node", "does not run (or this user may not use its socket)")];
+    let peers = config
+        .cluster
+        .as_ref()
+        .map(|cluster| ("cluster.listen", cluster.listen));
     for (key, address) in [
         ("http.listen", config.http.listen),
         ("admin.listen", config.admin.listen),
-    ] {
+    ]
+    .into_iter()
+    .chain(peers)
+    {
         lines.push(match TcpListener::bind(address) {
             Ok(_) => Line::ok(key, format!("{address} is free")),
             Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {

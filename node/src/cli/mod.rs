@@ -47,7 +47,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// A cluster of one with throw-away certificates and test mailboxes, ready in a second
+    /// A cluster of one, or of several, with throw-away certificates and test mailboxes, ready in seconds
     #[command(after_help = "Examples:\n  vertebra sandbox --data ./box\n  \
                             vertebra sandbox --data /tmp/box --listen 127.0.0.1:0   # a free port, told in sandbox.json")]
     Sandbox(sandbox::Args),
@@ -57,6 +57,9 @@ enum Command {
         /// Configuration file
         #[arg(long, default_value = FILE_DEFAULT)]
         config: PathBuf,
+        /// Stop when the process that started this one ends: the sandbox's members
+        #[arg(long, hide = true)]
+        with_parent: bool,
     },
     /// Look at a configuration file
     #[command(subcommand, after_help = "Example:\n  vertebra config check /etc/vertebra/node.toml")]
@@ -281,7 +284,13 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, CliError> {
     match command {
         Command::Sandbox(args) => sandbox::run(&args),
-        Command::Node { config } => run_node(Config::read(&config)?),
+        Command::Node { config, with_parent } => {
+            if with_parent {
+                let asked = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM);
+                asked.map_err(|cause| CliError::Failed(cause.to_string()))?;
+            }
+            run_node(Config::read(&config)?)
+        }
         Command::Config(ConfigCommand::Check { file }) => {
             let config = Config::read(&file)?;
             node::check(&config).map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?;

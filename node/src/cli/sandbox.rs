@@ -1,5 +1,6 @@
-//! `vertebra sandbox`: a cluster of one that a newcomer starts with one command.
+//! `vertebra sandbox`: a cluster of one, or of several, that a newcomer starts with one command.
 
+mod cluster;
 mod tokens;
 
 pub(super) use tokens::SandboxTokens;
@@ -29,14 +30,17 @@ pub(super) struct Args {
     /// Folder of everything: certificates, data, sandbox.json; made when absent, kept across restarts
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where clients connect; port 0 takes a free one
+    /// Where clients connect; port 0 takes a free one. Of several members each has the port after the one before
     #[arg(long, default_value = "127.0.0.1:8700")]
     listen: SocketAddr,
+    /// How many members, each a process of its own: one; two in two sites; three with a witness; at most five
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=cluster::MEMBERS_MAX))]
+    members: u64,
     /// Loopback address of metrics, health and administration [default: the port after --listen]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "members")]
     admin_listen: Option<SocketAddr>,
     /// Threads that serve, 1 to 256 [default: one for each core but the log's, at most 4]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
+    #[arg(long, conflicts_with = "members", value_parser = clap::value_parser!(u64).range(1..=256))]
     reactors: Option<u64>,
     /// A RabbitMQ to send events to: amqp://127.0.0.1:5672 say; repeat for more brokers of its cluster; none leave without it
     #[arg(long, value_name = "URL", requires = "rabbitmq_credentials")]
@@ -102,6 +106,26 @@ pub(super) struct Sandbox {
     pub(super) pds: SandboxPds,
     /// Access tokens and how to get them.
     pub(super) tokens: SandboxTokens,
+    /// The members, where there are several; `url` is the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) members: Vec<SandboxMember>,
+}
+
+/// One member of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SandboxMember {
+    /// Number.
+    pub(super) id: u64,
+    /// Name.
+    pub(super) name: String,
+    /// Data centre.
+    pub(super) site: String,
+    /// Its front door.
+    pub(super) url: String,
+    /// Its configuration file.
+    pub(super) config: PathBuf,
+    /// Its operator's socket.
+    pub(super) socket: PathBuf,
 }
 
 /// The part on message exchange.
@@ -156,7 +180,7 @@ impl From<CertificateError> for CliError {
 }
 
 impl Sandbox {
-    /// What is true of a sandbox in `folder` that answers at `started`.
+    /// What is true of a sandbox of one in `folder` that answers at `started`.
     pub(super) fn of(folder: &Path, started: Started, tokens: SandboxTokens) -> Sandbox {
         let mailboxes = MAILBOXES.iter().map(|(id, _)| SandboxMailbox {
             id: (*id).to_owned(),
@@ -178,6 +202,7 @@ impl Sandbox {
             pds: SandboxPds {
                 nhs_numbers: nhs_numbers(),
             },
+            members: Vec::new(),
         }
     }
 
@@ -191,8 +216,11 @@ impl Sandbox {
         serde_json::from_slice(&text).map_err(|cause| CliError::Failed(format!("{}: {cause}", file.display())))
     }
 
-    /// Its door for operators.
+    /// Its door for operators; of several members the first one's.
     pub(super) fn door(&self) -> Result<Door, CliError> {
+        if let Some(first) = self.members.first() {
+            return Ok(Door::Socket(first.socket.clone()));
+        }
         let address = self
             .admin_url
             .strip_prefix("http://")
@@ -214,6 +242,18 @@ pub(super) fn stored_config(folder: &Path) -> Result<Config, CliError> {
 pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     let folder = std::path::absolute(&args.data)
         .map_err(|cause| CliError::Usage(format!("{}: {cause}", args.data.display())))?;
+    if args.members > 1 {
+        return cluster::run(&cluster::Wanted {
+            folder,
+            listen: args.listen,
+            members: args.members,
+            // Their lines go to files, where nobody minds more of them.
+            level: match args.log_level {
+                LogLevel::Error | LogLevel::Warn => LogLevel::Info,
+                more => more,
+            },
+        });
+    }
     let admin = match args.admin_listen {
         Some(address) => address,
         None => {
@@ -324,7 +364,7 @@ fn greet(folder: &Path, started: Started, application_key: KeyThread, failed: &A
     let made = application_key
         .join()
         .unwrap_or_else(|_| Err(CliError::Failed("the application's key was not made".to_owned())));
-    let filled = made.and_then(|()| fill(folder, started));
+    let filled = made.and_then(|()| fill(folder, started, Vec::new()));
     let greeted = filled.and_then(|sandbox| Ok(greeting(folder, &sandbox, version(&sandbox.door()?)?)));
     match greeted {
         Ok(text) => print(&text),
@@ -338,9 +378,10 @@ fn greet(folder: &Path, started: Started, application_key: KeyThread, failed: &A
 }
 
 /// Seeds, and writes `sandbox.json`.
-fn fill(folder: &Path, started: Started) -> Result<Sandbox, CliError> {
+fn fill(folder: &Path, started: Started, members: Vec<SandboxMember>) -> Result<Sandbox, CliError> {
     let tokens = tokens::describe(folder, &format!("https://{}", started.http))?;
-    let sandbox = Sandbox::of(folder, started, tokens);
+    let mut sandbox = Sandbox::of(folder, started, tokens);
+    sandbox.members = members;
     let door = sandbox.door()?;
     seed(&door)?;
     tokens::seed(folder, &door)?;

@@ -3,7 +3,7 @@
 use super::client::{Door, Target};
 use super::table::{grouped, micros, span, table};
 use super::{CliError, print};
-use crate::admin::status::{State, Status, bytes_text};
+use crate::admin::status::{Member, State, Status, bytes_text};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,62 @@ fn wait(args: &Args) -> Result<u8, CliError> {
     }
 }
 
+/// What the members have in common, one line; nothing on a node without peers.
+fn cluster_line(status: &Status) -> String {
+    let cluster = &status.cluster;
+    if cluster.id.is_empty() {
+        return String::new();
+    }
+    let answers = |member: &&Member| member.id == cluster.leader && member.role != "unreachable";
+    let leader = status.members.iter().find(answers);
+    let leader = leader.map_or_else(
+        || "no leader".to_owned(),
+        |leader| format!("led by {} ({})", leader.name, leader.id),
+    );
+    let age = match cluster.state_age_seconds {
+        0..2 => "state current".to_owned(),
+        old => format!("state {} old", span(old)),
+    };
+    format!(
+        "cluster {}   epoch {}   term {}   {leader}   {} of {} voters answer   clocks within {} ms   {age}\n",
+        cluster.id.get(..8).unwrap_or(&cluster.id),
+        cluster.epoch,
+        cluster.term,
+        cluster.voters_answering,
+        cluster.voters,
+        cluster.skew_ms_max
+    )
+}
+
+/// One member's cells; of one that does not answer only who it is.
+fn row(member: &Member) -> Vec<String> {
+    let mut cells = vec![
+        format!("{} ({})", member.name, member.id),
+        member.site.clone(),
+        member.role.clone(),
+    ];
+    if member.role == "unreachable" {
+        cells.extend(std::iter::repeat_n("-".to_owned(), 6));
+        return cells;
+    }
+    // Of the two certificates of a member the first to end is the one to know.
+    let days = [member.certificate_days, member.cluster_certificate_days];
+    let days = member.certificate_days.and(days.into_iter().flatten().min());
+    cells.extend([
+        grouped(member.applied),
+        grouped(member.lag),
+        format!("{} (mean {})", micros(member.fsync_us), micros(member.fsync_us_mean)),
+        format!(
+            "{} of {}",
+            bytes_text(member.disk_free_bytes),
+            bytes_text(member.disk_bytes)
+        ),
+        days.map_or_else(|| "unreadable".to_owned(), |days| format!("{days} days")),
+        member.release.clone(),
+    ]);
+    cells
+}
+
 /// The table.
 pub(super) fn render(status: &Status) -> String {
     let state = match status.state {
@@ -106,25 +162,9 @@ pub(super) fn render(status: &Status) -> String {
     for reason in &status.reasons {
         text.push_str(&format!("  ! {reason}\n"));
     }
+    text.push_str(&cluster_line(status));
     text.push('\n');
-    let rows: Vec<Vec<String>> = status
-        .members
-        .iter()
-        .map(|m| {
-            vec![
-                format!("{} ({})", m.name, m.id),
-                m.site.clone(),
-                m.role.clone(),
-                grouped(m.applied),
-                grouped(m.lag),
-                format!("{} (mean {})", micros(m.fsync_us), micros(m.fsync_us_mean)),
-                format!("{} of {}", bytes_text(m.disk_free_bytes), bytes_text(m.disk_bytes)),
-                m.certificate_days
-                    .map_or_else(|| "unreadable".to_owned(), |days| format!("{} days", days)),
-                m.release.clone(),
-            ]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = status.members.iter().map(row).collect();
     let headers = [
         "NODE",
         "SITE",

@@ -39,6 +39,7 @@ fn every_documented_call_parses() {
         "vertebra sandbox --data /tmp/box --listen 127.0.0.1:8700",
         "vertebra sandbox --data box --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log-level debug",
         "vertebra sandbox --data box --read-entries behind",
+        "vertebra sandbox --data box --members 3 --listen 127.0.0.1:8710",
         "vertebra node --config /etc/vertebra/node.toml",
         "vertebra config check /etc/vertebra/node.toml",
         "vertebra status",
@@ -395,6 +396,7 @@ fn status() -> Status {
             id: 1,
             name: "n1".to_owned(),
             site: "leeds".to_owned(),
+            address: "10.0.0.1:8444".to_owned(),
             role: "leader".to_owned(),
             release: "0.1.0".to_owned(),
             applied: 1_234_567,
@@ -403,7 +405,9 @@ fn status() -> Status {
             fsync_us_mean: 1_250,
             disk_free_bytes: 3 << 29,
             disk_bytes: 100 << 30,
+            disk_reserve_bytes: 1 << 30,
             certificate_days: Some(364),
+            cluster_certificate_days: None,
         }],
         mailboxes: 3,
         waiting: 1_200,
@@ -435,6 +439,53 @@ fn status_is_a_table_with_the_reasons_above_it() {
     );
     let json = serde_json::to_value(status()).expect("JSON");
     assert_eq!(json["state"], "degraded");
+}
+
+#[test]
+fn status_of_a_cluster_tells_what_members_have_in_common_and_shows_no_figures_of_the_silent() {
+    let alone = status();
+    assert!(!status::render(&alone).contains("cluster"), "a node without peers");
+    let first = Member {
+        cluster_certificate_days: Some(20),
+        ..alone.members[0].clone()
+    };
+    let member = |id, name: &str, site: &str, role: &str, lag| Member {
+        id,
+        name: name.to_owned(),
+        site: site.to_owned(),
+        role: role.to_owned(),
+        applied: first.applied - lag,
+        lag,
+        ..first.clone()
+    };
+    let text = status::render(&Status {
+        members: vec![
+            first.clone(),
+            member(2, "n2.north.example", "leeds", "follower", 12_345),
+            member(3, "n1.south.example", "york", "unreachable", 0),
+            member(4, "w1.example", "hull", "learner", 7),
+        ],
+        cluster: ClusterStatus {
+            id: "0123456789abcdef0123456789abcdef".to_owned(),
+            epoch: 2,
+            term: 17,
+            leader: 1,
+            skew_ms_max: 3,
+            state_age_seconds: 61,
+            voters: 3,
+            voters_answering: 2,
+        },
+        ..alone
+    });
+    for want in [
+        "\ncluster 01234567   epoch 2   term 17   led by n1 (1)   2 of 3 voters answer   clocks within 3 ms   state 1 min old\n",
+        "n1 (1)                leeds  leader       1,234,567  0       850 µs (mean 1.2 ms)  1.5 GiB of 100.0 GiB  20 days      0.1.0\n",
+        "n2.north.example (2)  leeds  follower     1,222,222  12,345  ",
+        "n1.south.example (3)  york   unreachable  -          -       -                     -                     -            -\n",
+        "w1.example (4)        hull   learner      1,234,560  7       ",
+    ] {
+        assert!(text.contains(want), "{want} in\n{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Makes an NHSMESH authorization header, for curl and for trying things out.
 
 use super::CliError;
-use super::client::Target;
 use super::sandbox::Sandbox;
 use crate::base::{Clock, Timestamp};
 use crate::config::Secret;
@@ -53,14 +52,9 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
                     let known: Vec<&str> = sandbox.mesh.mailboxes.iter().map(|m| m.id.as_str()).collect();
                     CliError::Usage(format!("the sandbox has no mailbox {id}; it has {}", known.join(", ")))
                 })?;
-            // A test may have moved the sandbox's clock.
-            let target = Target {
-                sandbox: Some(folder.clone()),
-                ..Target::default()
-            };
-            let at = target
-                .door()
-                .ok()
+            // A test may have moved the clock of a sandbox of one. Members have the system's; the first may be frozen.
+            let door = sandbox.members.is_empty().then(|| sandbox.door().ok()).flatten();
+            let at = door
                 .and_then(|door| now_of(&door))
                 .unwrap_or_else(|| Clock::default().now());
             value(

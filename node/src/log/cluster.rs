@@ -92,6 +92,8 @@ pub struct MemberView {
     pub leader: bool,
     /// What it said when it was asked last; `None` when it did not answer.
     pub status: Option<PeerStatus>,
+    /// Why it did not; empty when it did.
+    pub silent: String,
     /// Its clock less this node's, ms; half the time of the question is its error.
     pub skew_ms: i64,
 }
@@ -612,7 +614,7 @@ impl Cluster {
     /// Asks every other member how it is, again and again.
     pub async fn run_status(self: Rc<Cluster>) {
         let mut known: FxHashMap<u64, (PeerStatus, i64)> = FxHashMap::default();
-        let mut silent: BTreeSet<u64> = BTreeSet::new();
+        let mut silent: BTreeMap<u64, String> = BTreeMap::new();
         loop {
             let (members, voters) = self.membership();
             let me = self.me();
@@ -620,16 +622,21 @@ impl Cluster {
             let asked = others.iter().map(|(id, member)| self.ask_status(*id, member));
             let answers = futures_util::future::join_all(asked).await;
             known.clear();
-            known.extend(answers.into_iter().flatten());
-            for (id, member) in &others {
-                if known.contains_key(id) != silent.contains(id) {
-                    continue;
-                }
-                if silent.remove(id) {
-                    tracing::info!(node = id, name = member.name, "a member answers again");
-                } else {
-                    silent.insert(*id);
-                    tracing::warn!(node = id, name = member.name, "a member does not answer");
+            silent.retain(|id, _| members.contains_key(id));
+            for ((id, member), answer) in others.iter().zip(answers) {
+                match answer {
+                    Ok(status) => {
+                        known.insert(*id, status);
+                        if silent.remove(id).is_some() {
+                            tracing::info!(node = id, name = member.name, "a member answers again");
+                        }
+                    }
+                    Err(error) => {
+                        let why = error.to_string();
+                        if silent.insert(*id, why.clone()).is_none() {
+                            tracing::warn!(node = id, name = member.name, why, "a member does not answer");
+                        }
+                    }
                 }
             }
             self.shared
@@ -646,6 +653,7 @@ impl Cluster {
                     voter: voters.contains(&id),
                     leader: id == leader,
                     status,
+                    silent: silent.get(&id).cloned().unwrap_or_default(),
                     skew_ms,
                 }
             };
@@ -687,16 +695,16 @@ impl Cluster {
         }
     }
 
-    async fn ask_status(&self, id: u64, member: &Member) -> Option<(u64, (PeerStatus, i64))> {
+    /// What it says of itself, and its clock less this node's.
+    async fn ask_status(&self, id: u64, member: &Member) -> Result<(PeerStatus, i64), PeerError> {
         let sent = self.shared.clock.now().ms() as i64;
         let asked = self
             .peers
             .call(id, member, Purpose::Calls, kind::STATUS, Bytes::new(), STATUS_MAX);
-        let answer = asked.await.ok()?;
-        let status: PeerStatus = frame::decode(&answer).ok()?;
+        let status: PeerStatus = frame::decode(&asked.await?).map_err(|_| PeerError::Malformed)?;
         let received = self.shared.clock.now().ms() as i64;
         let skew = status.clock_ms as i64 - i64::midpoint(sent, received);
-        Some((id, (status, skew)))
+        Ok((status, skew))
     }
 }
 

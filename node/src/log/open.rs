@@ -354,6 +354,7 @@ pub(super) async fn open(
             member: member.clone(),
             release: config.release,
             tls: peering.tls.clone(),
+            refused: Mutex::default(),
         })))
     });
     if let Some(peers) = peers.as_ref().filter(|_| quarantine::is_marked(&config.folder)) {

@@ -16,7 +16,7 @@ pub(super) fn lines(config: &Config, now_ms: u64) -> Vec<Line> {
     let now = (now_ms / 1_000) as i64;
     let mut lines = vec![
         dates("tls.certificate", &config.tls.certificate, now),
-        matching(&config.tls.certificate, &config.tls.key),
+        matching("tls.key", &config.tls.certificate, &config.tls.key),
         dates("tls.client_ca", &config.tls.client_ca, now),
     ];
     lines.extend(config.tls.crl.iter().map(|file| revocation_list(file, now)));
@@ -30,7 +30,7 @@ pub(super) fn lines(config: &Config, now_ms: u64) -> Vec<Line> {
     lines
 }
 
-fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(|all| all.collect::<Result<Vec<_>, _>>())
         .map_err(|cause| format!("{}: {cause}", file.display()))?;
@@ -86,17 +86,17 @@ pub(super) fn dates(key: &str, file: &Path, now: i64) -> Line {
     )
 }
 
-/// Whether the key belongs to the certificate.
-pub(super) fn matching(certificate: &Path, key: &Path) -> Line {
+/// Whether the private key that `about` names belongs to the certificate.
+pub(super) fn matching(about: &str, certificate: &Path, key: &Path) -> Line {
     let chain = match read(certificate) {
         Ok(chain) => chain,
-        Err(why) => return Line::fail("tls.key", why, "correct tls.certificate first"),
+        Err(why) => return Line::fail(about, why, "correct the certificate first"),
     };
     let der = match PrivateKeyDer::from_pem_file(key) {
         Ok(der) => der,
         Err(cause) => {
             return Line::fail(
-                "tls.key",
+                about,
                 format!("{}: {cause}", key.display()),
                 "put a PEM private key there",
             );
@@ -106,17 +106,17 @@ pub(super) fn matching(certificate: &Path, key: &Path) -> Line {
         Ok(signer) => signer,
         Err(_) => {
             return Line::fail(
-                "tls.key",
+                about,
                 "of a kind that is not supported",
                 "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more",
             );
         }
     };
     match rustls::sign::CertifiedKey::new(chain, signer).keys_match() {
-        Ok(()) => Line::ok("tls.key", "belongs to tls.certificate"),
+        Ok(()) => Line::ok(about, "belongs to the certificate"),
         Err(_) => Line::fail(
-            "tls.key",
-            "does not belong to tls.certificate",
+            about,
+            "does not belong to the certificate",
             "give the key that the certificate was issued for",
         ),
     }

@@ -90,15 +90,15 @@ fn sandbox_certificates_are_good_and_their_keys_fit_only_them() {
     );
     assert_eq!(dates("k", &folder.join("none.pem"), now()).verdict, Verdict::Fail);
     assert_eq!(
-        matching(&folder.join("server.pem"), &folder.join("server.key")).verdict,
+        matching("k", &folder.join("server.pem"), &folder.join("server.key")).verdict,
         Verdict::Ok
     );
     assert_eq!(
-        matching(&folder.join("server.pem"), &folder.join("sandbox.key")).verdict,
+        matching("k", &folder.join("server.pem"), &folder.join("sandbox.key")).verdict,
         Verdict::Fail
     );
     assert_eq!(
-        matching(&folder.join("server.pem"), &folder.join("server.pem")).verdict,
+        matching("k", &folder.join("server.pem"), &folder.join("server.pem")).verdict,
         Verdict::Fail
     );
     fs::remove_dir_all(&folder).expect("own folder");
@@ -174,6 +174,49 @@ fn an_address_in_use_and_an_open_key_are_told() {
     assert!(
         shown.contains("WARN") && shown.contains("chmod o-rwx") && !shown.contains("TestKey"),
         "{shown}"
+    );
+    fs::remove_dir_all(&folder).expect("own folder");
+}
+
+#[test]
+fn a_certificate_among_peers_names_the_node_for_both_ends_under_the_clusters_authority() {
+    use crate::cli::certificates::make_peers;
+    let folder = folder("peers");
+    prepare(&folder).expect("made");
+    let peers = folder.join("peers");
+    fs::create_dir(&peers).expect("writable");
+    make_peers(&peers, &["n1.example"]).expect("made");
+    let nowhere = "127.0.0.1:0".parse().expect("an address");
+    let mut config = Config::sandbox(&folder, nowhere, nowhere);
+    config.node.name = "n1.example".to_owned();
+    let good = crate::config::Cluster::sandbox(&peers, "n1.example", nowhere);
+    let mut failed = |change: &dyn Fn(&mut Config)| {
+        config.cluster = Some(good.clone());
+        change(&mut config);
+        let lines = cluster::lines(&config, now() as u64 * 1_000);
+        config.node.name = "n1.example".to_owned();
+        let failed = lines.into_iter().filter(|line| line.verdict == Verdict::Fail);
+        failed.map(|line| line.found).collect::<Vec<String>>()
+    };
+    assert_eq!(failed(&|_| {}), Vec::<String>::new());
+    let other_name = failed(&|config| config.node.name = "n2.example".to_owned());
+    assert!(
+        other_name.iter().any(|found| found.contains("is called")),
+        "{other_name:?}"
+    );
+    let other_authority = failed(&|config| {
+        config.cluster.as_mut().expect("set").ca = config.tls.client_ca.clone();
+    });
+    assert_eq!(other_authority.len(), 1, "{other_authority:?}");
+    let for_one_end = failed(&|config| {
+        let cluster = config.cluster.as_mut().expect("set");
+        (cluster.certificate, cluster.key) = (config.tls.certificate.clone(), config.tls.key.clone());
+        cluster.ca.clone_from(&config.tls.client_ca);
+        "localhost".clone_into(&mut config.node.name);
+    });
+    assert!(
+        for_one_end.iter().any(|found| found.contains("calls")),
+        "{for_one_end:?}"
     );
     fs::remove_dir_all(&folder).expect("own folder");
 }

@@ -149,9 +149,34 @@ pub struct Local {
     pub release: &'static str,
     /// Keys and trust.
     pub tls: Arc<PeerTls>,
+    /// Who was refused last, and why: said once, because a peer that is refused tries again and again.
+    pub refused: Mutex<FxHashMap<u64, String>>,
 }
 
+/// Refused peers remembered at once.
+const REFUSED_MAX: usize = 64;
+
 impl Local {
+    /// Logs that a peer was refused, unless the same was logged of it before.
+    fn note_refused(&self, peer: &Hello, why: &str) {
+        let mut refused = self.refused.lock();
+        if refused.get(&peer.node).is_some_and(|said| said == why) {
+            return;
+        }
+        if refused.len() >= REFUSED_MAX {
+            refused.clear();
+        }
+        refused.insert(peer.node, why.to_owned());
+        tracing::warn!(peer = peer.node, name = peer.name, why, "a peer was refused");
+    }
+
+    /// Logs that one that was refused is taken now.
+    fn note_taken(&self, peer: &Hello) {
+        if self.refused.lock().remove(&peer.node).is_some() {
+            tracing::info!(peer = peer.node, name = peer.name, "a peer that was refused is taken");
+        }
+    }
+
     /// What this node says of itself.
     pub fn hello(&self) -> Hello {
         let identity = self.identity.lock();

@@ -90,12 +90,13 @@ async fn enter(cluster: &Cluster, mut socket: TcpStream) -> io::Result<Connectio
         Some(format!("the certificate does not name {}", peer.name))
     };
     if let Some(why) = refused {
-        tracing::warn!(peer = peer.node, name = peer.name, why, "a peer was refused");
+        local.note_refused(&peer, &why);
         let payload = frame::encode(&Refusal::Said(why));
         let (kind, call) = (kind::REFUSED, hello.call);
         send_now(&mut tls, &Frame { kind, call, payload }).await?;
         return Err(frame::invalid("refused"));
     }
+    local.note_taken(&peer);
     let payload = frame::encode(&local.hello());
     let (kind, call) = (kind::ANSWER, hello.call);
     send_now(&mut tls, &Frame { kind, call, payload }).await?;

@@ -4,12 +4,22 @@
 #   The program that judges it.
 # @param listen_port
 #   The port of the front door; systemd binds it.
+# @param founder
+#   The member that founds the cluster: with an empty data folder it asks nobody, while all others ask to be taken in. Take it
+#   out of the data once the cluster is there, so that no machine ever founds a second one.
 class vertebra::config (
   Stdlib::Absolutepath $binary = '/usr/bin/vertebra',
   Stdlib::Port $listen_port = 443,
+  Optional[Vertebra::Certname] $founder = undef,
 ) {
   $credentials = '/etc/vertebra/credentials'
   $member = $vertebra::self
+  unless $founder =~ Undef or $founder in $vertebra::members {
+    fail("vertebra::config::founder: ${founder} is not in vertebra::members; name a machine of the list")
+  }
+  # Who is asked to be taken in leads on to who leads, so any member will do.
+  $asked = $vertebra::peers.filter |$name, $peer| { $vertebra::certname != $founder }
+  $peers = $asked.map |$name, $peer| { "${peer['address']}:8444" }
   $own = {
     'node'    => {
       'id'   => $member['id'],
@@ -23,6 +33,13 @@ class vertebra::config (
       'key'         => '/etc/vertebra/tls/server.key',
       'client_ca'   => '/etc/vertebra/tls/clients.pem',
       'crl'         => $vertebra::secrets::crl.map |$n, $list| { "/etc/vertebra/tls/clients-${n}.crl" },
+    },
+    'cluster' => {
+      'address'     => "${member['address']}:8444",
+      'certificate' => '/etc/vertebra/tls/peer.pem',
+      'key'         => '/etc/vertebra/tls/peer.key',
+      'ca'          => '/etc/vertebra/tls/peers.pem',
+      'peers'       => $peers,
     },
     'admin'   => { 'listen' => '127.0.0.1:9443' },
     'mesh'    => {

@@ -1,4 +1,4 @@
-# @summary Keys and certificates of the front door, and the secrets that are handed to the node as credentials.
+# @summary Keys and certificates of the front door and of the cluster, and the secrets that are handed to the node as credentials.
 #
 # What can change while the node runs (certificates, keys of access tokens) lies in `/etc/vertebra/tls`, open to the
 # node's group, and is read again by a reload. A credential is a copy that systemd makes when the service starts, so what
@@ -10,6 +10,13 @@
 #   Its private key.
 # @param client_ca
 #   The authorities that sign clients' certificates.
+# @param peer_certificate
+#   This machine's certificate among its peers, under the cluster's authority. It carries the machine's name as a DNS name and is
+#   good for both ends of a connection.
+# @param peer_key
+#   Its private key.
+# @param peer_ca
+#   The authorities of the cluster's certificates; nobody else's: whoever has a certificate of theirs is a peer.
 # @param mesh_key
 #   The HMAC key of message exchange.
 # @param crl
@@ -26,6 +33,9 @@ class vertebra::secrets (
   Vertebra::Certificate $server_certificate,
   Vertebra::Privatekey $server_key,
   Vertebra::Certificate $client_ca,
+  Vertebra::Certificate $peer_certificate,
+  Vertebra::Privatekey $peer_key,
+  Vertebra::Certificate $peer_ca,
   Vertebra::Secret $mesh_key,
   Array[Vertebra::Certificate, 0, 16] $crl = [],
   Optional[Vertebra::Secret] $mesh_key_previous = undef,
@@ -64,6 +74,8 @@ class vertebra::secrets (
   $public = {
     'server.pem'     => $server_certificate,
     'clients.pem'    => $client_ca,
+    'peer.pem'       => $peer_certificate,
+    'peers.pem'      => $peer_ca,
     'authority.jwks' => $authority_jwks,
   } + $crls
   $public.each |$name, $text| {
@@ -78,6 +90,7 @@ class vertebra::secrets (
   }
   $private = {
     'server.key'          => $server_key,
+    'peer.key'            => $peer_key,
     'tokens.key'          => $token_key,
     'tokens-previous.key' => $token_key_previous,
   }

@@ -58,6 +58,7 @@ type Vertebra::Settings = Struct[{
         Optional['propose_timeout_ms'] => Integer[100, 600000],
         Optional['queue_bytes_max']    => Integer[1048576, 4294967296],
         Optional['clock_jump_ms_max']  => Integer[1000, 86400000],
+        Optional['stale_ms_max']       => Integer[1000, 86400000],
     }],
     Optional['logging'] => Struct[{
         Optional['level'] => Enum['error', 'warn', 'info', 'debug', 'trace'],
