@@ -132,6 +132,8 @@ pub(super) struct Facts {
     pub behind: Vec<(String, u64)>,
     /// Other members whose disk is nearly full, their free bytes, and whether one is full and leads.
     pub short_disks: Vec<(String, u64, bool)>,
+    /// Other members' clocks less this node's, ms.
+    pub clocks: Vec<(String, i64)>,
     pub voters: u64,
     pub voters_answering: u64,
     pub lag: u64,
@@ -147,6 +149,8 @@ pub(super) struct Facts {
 const FSYNC_US_SLOW: u64 = 250_000;
 /// Committed entries not applied from which on reads lag visibly.
 const LAG_SLOW: u64 = 10_000;
+/// A member's clock further away than this is off, as the log itself judges, ms.
+const SKEW_MS_HIGH: u64 = 5_000;
 /// A certificate that expires within so many days needs a new one.
 const CERTIFICATE_DAYS_LOW: i64 = 14;
 
@@ -194,6 +198,12 @@ impl Facts {
         }
         if !self.clock_agrees {
             worrying.push("this node's clock is not its peers'; set its time right".to_owned());
+        } else {
+            for (name, skew_ms) in self.clocks.iter().filter(|(_, ms)| ms.unsigned_abs() > SKEW_MS_HIGH) {
+                let way = if *skew_ms > 0 { "ahead" } else { "behind" };
+                let seconds = skew_ms.unsigned_abs() / 1_000;
+                worrying.push(format!("the clock of {name} is {seconds} s {way}; set its time right"));
+            }
         }
         if self.free_bytes <= self.reserve_bytes {
             blocked.push(format!(
@@ -329,6 +339,11 @@ impl Admin {
                 .collect(),
             behind: cluster.others.iter().filter_map(behind).collect(),
             short_disks: cluster.others.iter().filter_map(short_disk).collect(),
+            clocks: cluster
+                .others
+                .iter()
+                .map(|other| (other.member.name.clone(), other.skew_ms))
+                .collect(),
             voters,
             voters_answering,
             lag: log.committed.saturating_sub(log.applied),

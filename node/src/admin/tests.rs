@@ -105,6 +105,7 @@ fn well() -> Facts {
         unreachable: Vec::new(),
         behind: vec![("n2".to_owned(), 10_000)],
         short_disks: Vec::new(),
+        clocks: vec![("n2".to_owned(), -5_000)],
         voters: 3,
         voters_answering: 3,
         lag: 0,
@@ -189,6 +190,13 @@ fn a_node_is_healthy_degraded_or_cannot_write_and_says_why() {
         (
             Facts {
                 short_disks: vec![("n2".to_owned(), 1 << 20, true)],
+                ..well()
+            },
+            State::Degraded,
+        ),
+        (
+            Facts {
+                clocks: vec![("n2".to_owned(), -5_001)],
                 ..well()
             },
             State::Degraded,

@@ -119,7 +119,10 @@ pub(super) fn members(status: &Status) -> Vec<Line> {
             "see `chronyc tracking` on every member; the one that is off is the one to correct",
         ),
     };
-    vec![answer, clocks, sites(status)]
+    let mut lines = vec![answer, clocks];
+    // While somebody is missing what may be lost besides is less than the sites say; status tells that.
+    lines.extend(silent.is_empty().then(|| sites(status)));
+    lines
 }
 
 /// What can be lost without losing writes.
