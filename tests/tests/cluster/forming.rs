@@ -42,7 +42,7 @@ async fn three_nodes_form_one_cluster_and_each_takes_any_request() {
             let mut recipient = cluster.mailbox(reader, mailbox);
             assert_eq!(
                 recipient.inbox().await,
-                [sent.clone()],
+                std::slice::from_ref(&sent),
                 "sent on {writer}, listed on {reader}"
             );
             assert_eq!(

@@ -15,6 +15,8 @@ const FAULTS_FOR: Duration = Duration::from_secs(8);
 /// Between faults, and how long one lasts.
 const PAUSE_MS: std::ops::Range<u64> = 200..700;
 const LASTS_MS: std::ops::Range<u64> = 200..2_500;
+/// The same of one that a node must first notice before it reads on with an age.
+const ALONE_MS: std::ops::Range<u64> = 2_500..5_000;
 
 /// What happens to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,8 @@ async fn happen(fault: Fault, cluster: &mut Cluster, clients: &Clients, random: 
     let one = *ids.choose(random).expect("there are nodes");
     let rest: Vec<u64> = ids.iter().copied().filter(|&id| id != one).collect();
     let other = *rest.choose(random).expect("there are others");
-    let last = Duration::from_millis(random.random_range(LASTS_MS));
+    let alone = matches!(fault, Fault::Isolate | Fault::IsolateLeader);
+    let last = Duration::from_millis(random.random_range(if alone { ALONE_MS } else { LASTS_MS }));
     match fault {
         Fault::Kill => cluster.kill(one),
         Fault::KillAll => cluster.kill_all(&ids),

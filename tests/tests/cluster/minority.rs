@@ -63,7 +63,7 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
     let (_, listed) = until_aged(async || recipient.call("GET", "inbox", &[], b"").await).await;
     assert_eq!(
         vertebra_tests::mesh::strings(&listed.json()["messages"]),
-        [sent.clone()]
+        std::slice::from_ref(&sent)
     );
     assert_eq!(recipient.download(&sent).await.body, b"before");
     let refusals = [

@@ -119,6 +119,8 @@ pub fn rabbitmq() -> Trio {
         std::fs::write(home.join("plugins"), "[].\n").expect("the folder can be written");
         let mut command = Command::new(scripts.join("rabbitmq-server"));
         at_home(&mut command, at);
+        // Where a broker that is killed leaves what it was thinking.
+        command.current_dir(&home);
         members.push(Process::start(&mut command, &folder.path().join("log")));
         // One after the other: brokers that start at once may each found a cluster.
         wait_until("a broker listens", Duration::from_secs(120), || {
