@@ -12,6 +12,9 @@ use crate::log::backup::{Backup, BackupError, NodeInfo, Wish};
 use crate::services::mesh;
 use ::http::{StatusCode, header};
 use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What an operator may ask for, bytes a second.
 const RATE_MIN: u64 = 64 * 1024;
@@ -52,6 +55,7 @@ impl Admin {
             pieces: Box::pin(Pieces {
                 head: Some(Bytes::from(head)),
                 backup,
+                serving: self.serving.clone(),
             }),
         };
         Ok(::http::Response::builder()
@@ -85,11 +89,16 @@ impl From<BackupError> for Refused {
 struct Pieces {
     head: Option<Bytes>,
     backup: Backup,
+    /// A stop does not wait for a backup.
+    serving: Arc<AtomicBool>,
 }
 
 impl PieceStream for Pieces {
     fn next(&mut self) -> NextPiece<'_> {
         Box::pin(async move {
+            if !self.serving.load(Ordering::Relaxed) {
+                return Some(Err(io::Error::other("the node is shutting down")));
+            }
             match self.head.take() {
                 Some(head) => Some(Ok(head)),
                 None => self.backup.next().await,
