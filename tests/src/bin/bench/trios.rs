@@ -20,10 +20,17 @@ impl Drop for Trio {
     fn drop(&mut self) {
         self.members.clear();
         if let Some(port) = self.epmd {
-            // Erlang's name server stays behind otherwise; by its port, so that it is ours.
-            let _ = Command::new("epmd")
-                .args(["-port", &port.to_string(), "-kill"])
-                .output();
+            // Erlang's name server stays behind otherwise; by its port, so that it is ours. It ends once it has noticed that
+            // its brokers are gone.
+            for _ in 0..50 {
+                let ended = Command::new("epmd")
+                    .args(["-port", &port.to_string(), "-kill"])
+                    .output();
+                if ended.is_ok_and(|output| output.status.success()) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 }
@@ -95,7 +102,9 @@ pub fn rabbitmq() -> Trio {
         command.env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"));
         command.env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("plugins"));
         command.env("RABBITMQ_PID_FILE", home.join("pid"));
-        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none");
+        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none -noinput");
+        // The script becomes the broker, instead of a parent that leaves it behind.
+        command.env("RABBITMQ_ALLOW_INPUT", "1");
     };
     let cookie = folder.path().join(".erlang.cookie");
     std::fs::write(&cookie, "BENCHBENCHBENCH").expect("the folder can be written");
