@@ -633,21 +633,13 @@ impl Running {
         };
 
         let (front, front_shutdown) = ShutdownTrigger::new();
-        let mut rings = Vec::new();
-        let mut reactors = Vec::new();
-        for (listener, (name, beat)) in doors.http.into_iter().zip(&beats[1..]) {
-            let (tls, door, services) = (tls.clone(), door.clone(), services.clone());
-            let serving = threads::Serving {
-                listener,
-                tls,
-                door,
-                services,
-                shutdown: front_shutdown.clone(),
-            };
-            let (thread, figures) = threads::reactor(name, beat.clone(), serving)?;
-            rings.push((name.clone(), figures));
-            reactors.push(thread);
-        }
+        let (reactors, rings) = threads::reactors(doors.http, &beats[1..], |listener| threads::Serving {
+            listener,
+            tls: tls.clone(),
+            door: door.clone(),
+            services: services.clone(),
+            shutdown: front_shutdown.clone(),
+        })?;
 
         let watchdog = Watchdog::new(beats.iter().map(|(_, beat)| beat.clone()).collect());
         let serving = Arc::new(AtomicBool::new(true));

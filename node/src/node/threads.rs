@@ -157,7 +157,7 @@ pub(super) struct Serving {
 }
 
 /// Starts a reactor; returns once it accepts.
-pub(super) fn reactor(
+fn reactor(
     name: &str,
     turns: Arc<AtomicU64>,
     serving: Serving,
@@ -188,6 +188,24 @@ pub(super) fn reactor(
             })
         }
     }
+}
+
+/// What `figures` shows of each reactor's ring.
+pub(super) type Rings = Vec<(String, Option<Arc<RingFigures>>)>;
+
+/// Starts a reactor for each listener; `serving` says what it serves.
+pub(super) fn reactors(
+    listeners: Vec<TcpListener>,
+    beats: &[(String, Arc<AtomicU64>)],
+    serving: impl Fn(TcpListener) -> Serving,
+) -> Result<(Vec<Thread>, Rings), NodeError> {
+    let (mut threads, mut rings) = (Vec::new(), Rings::new());
+    for (listener, (name, beat)) in listeners.into_iter().zip(beats) {
+        let (thread, figures) = reactor(name, beat.clone(), serving(listener))?;
+        rings.push((name.clone(), figures));
+        threads.push(thread);
+    }
+    Ok((threads, rings))
 }
 
 /// A cluster of one has no peers: whoever calls on their port is let go at once, not left waiting.
