@@ -47,7 +47,7 @@ const JOIN_MAX: Duration = Duration::from_secs(10);
 
 /// Every node that ever was a member, with its data folder's number: key 8 bytes big-endian, value 16 bytes
 /// big-endian. Part of the replicated state, because who leads must know who must never come back.
-const EVER: Table = Table::permanent(61);
+const EVER: Table = Table::permanent(62);
 
 /// Notes the members of an applied membership.
 pub fn note_members(writer: &mut Writer<'_>, members: &BTreeMap<u64, Member>) {
