@@ -124,7 +124,7 @@ fn openraft_is_quiet_at_info_and_speaks_at_debug() {
     use tracing::Level;
     let lets = |level, target, at: &Level| logging::targets(level).would_enable(target, at);
     assert!(lets(Level::INFO, "vertebra::node", &Level::INFO));
-    assert!(!lets(Level::INFO, "openraft::core", &Level::INFO) && lets(Level::INFO, "openraft::core", &Level::WARN));
+    assert!(!lets(Level::INFO, "openraft::core", &Level::WARN) && lets(Level::INFO, "openraft::core", &Level::ERROR));
     assert!(lets(Level::DEBUG, "openraft::core", &Level::DEBUG));
     assert!(!lets(Level::ERROR, "openraft::core", &Level::WARN));
 }
