@@ -26,5 +26,6 @@ mod publisher;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use publisher::{Broker, Figures, Phase, Publisher, Stop};

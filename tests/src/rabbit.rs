@@ -114,15 +114,6 @@ impl Rabbit {
         self.folder.path().join("ca.pem")
     }
 
-    /// What a client of its own shows the brokers.
-    pub fn identity(&self) -> Identity {
-        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).expect("it was written");
-        Identity {
-            certificate: read("client.pem"),
-            key: read("client.key"),
-        }
-    }
-
     /// Arguments of a sandbox that sends its events here over TLS.
     pub fn arguments(&self) -> Vec<String> {
         let text = |path: PathBuf| path.display().to_string();
@@ -269,11 +260,6 @@ impl Broker {
             String::from_utf8_lossy(&stderr)
         );
         text
-    }
-
-    /// Its address with TLS, user and password included.
-    pub fn tls_url(&self) -> String {
-        format!("amqps://{LOGIN}@localhost:{}", self.tls_port)
     }
 
     /// Its address without TLS, user and password included.

@@ -5,12 +5,14 @@
 
 use super::event::{Published, RESYNC_KEY};
 use super::publisher::Broker;
+use super::tls::TlsReactor;
+use async_rs::util::RuntimeParts;
+use async_rs::{Runtime, Tokio};
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm};
 use std::future::Future;
 use std::pin::Pin;
@@ -81,17 +83,17 @@ impl Session {
         let mut uri: AMQPUri = url.parse().map_err(Lost::because)?;
         (uri.authority.userinfo.username, uri.authority.userinfo.password) = broker.login()?;
         uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
-        let identity = broker.identity()?.map(|(certificate, key)| OwnedIdentity::PKCS8 {
-            pem: certificate.into_bytes(),
-            key: key.into_bytes(),
-        });
-        let tls = OwnedTLSConfig {
-            identity,
-            cert_chain: broker.ca()?,
-        };
         let properties = ConnectionProperties::default().with_connection_name(broker.name.as_str().into());
-        let runtime = lapin::runtime::default_runtime()?;
-        let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
+        let connection = match uri.scheme {
+            AMQPScheme::AMQP => Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current()).await?,
+            AMQPScheme::AMQPS => {
+                let ca = broker.ca()?.ok_or_else(|| Lost::because("rabbitmq.ca is missing"))?;
+                let streams = TlsReactor::new(&uri.authority.host, &ca, broker.identity()?.as_ref())?;
+                uri.scheme = AMQPScheme::AMQP;
+                let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), streams));
+                Connection::connect_uri_with_runtime(uri, properties, runtime).await?
+            }
+        };
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let exchange: ShortString = broker.exchange.as_str().into();
