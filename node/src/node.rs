@@ -581,6 +581,14 @@ struct Secrets {
     peer_tls: Option<Arc<PeerTls>>,
 }
 
+/// The turns of the log's thread and of each reactor.
+fn beats(reactors: usize) -> Vec<(String, Arc<AtomicU64>)> {
+    std::iter::once("log".to_owned())
+        .chain((0..reactors).map(|n| format!("reactor-{n}")))
+        .map(|name| (name, Arc::new(AtomicU64::new(0))))
+        .collect()
+}
+
 /// A node's threads, and what ends each.
 struct Running {
     log: Log,
@@ -612,10 +620,7 @@ impl Running {
         } = secrets;
         let (peering, strangers) = peering(&config, peer_tls.clone(), doors.peers);
         let clock = Clock::default();
-        let beats: Vec<(String, Arc<AtomicU64>)> = std::iter::once("log".to_owned())
-            .chain((0..doors.http.len()).map(|n| format!("reactor-{n}")))
-            .map(|name| (name, Arc::new(AtomicU64::new(0))))
-            .collect();
+        let beats = beats(doors.http.len());
         let (opened, log_thread) = threads::open_log(config.clone(), clock.clone(), peering, beats[0].1.clone())?;
         set_clock(&clock, &opened.log, sandbox);
         let audit = Audit::open(opened.journal.clone(), opened.audit);
