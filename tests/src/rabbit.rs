@@ -203,21 +203,23 @@ impl Broker {
 
     fn await_ready(&mut self) {
         let started = Instant::now();
-        loop {
-            if let Some(status) = self.process.as_mut().and_then(Process::ended) {
-                panic!("the broker ended with {status}:\n{}", self.log_tail());
-            }
-            let open = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            if open && std::net::TcpStream::connect(("127.0.0.1", self.tls_port)).is_ok() {
-                return;
-            }
-            assert!(
-                started.elapsed() < START_WAIT_MAX,
-                "the broker is not ready:\n{}",
-                self.log_tail()
-            );
+        while !self.is_ready(started) {
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Whether it serves; fails when it has ended, or was started too long ago.
+    fn is_ready(&mut self, started: Instant) -> bool {
+        if let Some(status) = self.process.as_mut().and_then(Process::ended) {
+            panic!("the broker ended with {status}:\n{}", self.log_tail());
+        }
+        assert!(
+            started.elapsed() < START_WAIT_MAX,
+            "the broker is not ready:\n{}",
+            self.log_tail()
+        );
+        let open = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        open(self.port) && open(self.tls_port)
     }
 
     fn log_tail(&self) -> String {
@@ -232,10 +234,13 @@ impl Broker {
         self.process = None;
     }
 
-    /// Starts it again after a kill, and waits until it serves.
-    pub fn restart(&mut self) {
+    /// Starts it again after a kill, and waits until it serves. A load on the same thread goes on meanwhile.
+    pub async fn restart(&mut self) {
         self.launch();
-        self.await_ready();
+        let started = Instant::now();
+        while !self.is_ready(started) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Freezes it (`true`) or lets it go on: a machine that swaps, a partition that nobody notices.
@@ -245,14 +250,12 @@ impl Broker {
         assert!(signal(process.pid(), stop), "the broker runs");
     }
 
-    /// Runs `rabbitmqctl` and gives what it prints.
-    pub fn control(&self, arguments: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self
-            .command("rabbitmqctl")
-            .arg("--quiet")
-            .args(arguments)
-            .output()
-            .expect("rabbitmqctl starts");
+    /// Runs `rabbitmqctl` and gives what it prints. A load on the same thread goes on meanwhile.
+    pub async fn control(&self, arguments: &[&str]) -> String {
+        let mut command = self.command("rabbitmqctl");
+        command.arg("--quiet").args(arguments);
+        let done = tokio::task::spawn_blocking(move || command.output()).await;
+        let Output { status, stdout, stderr } = done.expect("no panic").expect("rabbitmqctl starts");
         let text = String::from_utf8_lossy(&stdout).into_owned();
         assert!(
             status.success(),

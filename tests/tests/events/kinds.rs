@@ -122,7 +122,7 @@ async fn a_broker_killed_under_load(sender: &Sender, rabbit: &mut Rabbit) {
     load.await_answered(600).await;
     let waiting = sender.events().await["waiting"].as_u64().unwrap_or(0);
     assert!(waiting > 300, "with the broker away {waiting} events wait");
-    rabbit.brokers[0].restart();
+    rabbit.brokers[0].restart().await;
     let back = Instant::now();
     sender
         .await_events("events flow again", |view| view["broker"] == "publishing")

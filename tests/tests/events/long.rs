@@ -38,7 +38,7 @@ async fn an_outbox_at_its_bound_gives_one_gap_and_one_resync() {
         view["gap_events"].as_u64().unwrap_or(0),
     );
     assert!(waiting <= 320 && waiting + missing == 1_000, "{view}");
-    rabbit.brokers[0].restart();
+    rabbit.brokers[0].restart().await;
     sender.await_drained().await;
     let subscriber = Subscriber::connect(&rabbit.brokers[0]).await;
     let events = distinct(&subscriber.take_all(QUEUE, QUIET).await);
@@ -93,7 +93,9 @@ async fn a_broker_with_an_alarm_is_waited_for() {
     let (rabbit, sender) = begin(1).await;
     let load = Load::start(&sender.node, Duration::from_millis(5));
     load.await_answered(100).await;
-    rabbit.brokers[0].control(&["set_vm_memory_high_watermark", "absolute", "1MB"]);
+    rabbit.brokers[0]
+        .control(&["set_vm_memory_high_watermark", "absolute", "1MB"])
+        .await;
     sender
         .await_events("the broker blocks", |view| view["broker"] == "blocked")
         .await;
@@ -112,7 +114,9 @@ async fn a_broker_with_an_alarm_is_waited_for() {
         status.contains("RabbitMQ takes no events (blocked)"),
         "healthy, and worth a look: {status}"
     );
-    rabbit.brokers[0].control(&["set_vm_memory_high_watermark", "0.4"]);
+    rabbit.brokers[0]
+        .control(&["set_vm_memory_high_watermark", "0.4"])
+        .await;
     let done = load.stop().await;
     sender.await_drained().await;
     let subscriber = Subscriber::connect(&rabbit.brokers[0]).await;
@@ -142,7 +146,7 @@ async fn three_brokers_fail_over_and_no_event_is_lost() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         println!("round {round}: events flow {:?} after the kill", killed.elapsed());
-        rabbit.brokers[victim].restart();
+        rabbit.brokers[victim].restart().await;
     }
     let done = load.stop().await;
     sender.await_drained().await;
@@ -161,7 +165,9 @@ async fn an_event_that_one_queue_refuses_is_parked_and_others_go_on() {
     let subscriber = Subscriber::connect(&rabbit.brokers[0]).await;
     subscriber.queue("full", "patient.#").await;
     let policy = r#"{"max-length":1,"overflow":"reject-publish"}"#;
-    rabbit.brokers[0].control(&["set_policy", "full", "^full$", policy, "--apply-to", "queues"]);
+    rabbit.brokers[0]
+        .control(&["set_policy", "full", "^full$", policy, "--apply-to", "queues"])
+        .await;
     let number = "9000000009";
     let mut worker = Client::worker(&sender.node);
     let mut alice = sender.node.mailbox(0);
@@ -182,7 +188,7 @@ async fn an_event_that_one_queue_refuses_is_parked_and_others_go_on() {
         .collect();
     assert_eq!(arrived, sent);
     // With room in that queue they go out, put back by an operator.
-    rabbit.brokers[0].control(&["clear_policy", "full"]);
+    rabbit.brokers[0].control(&["clear_policy", "full"]).await;
     sender.ok(&["events", "requeue", "--all"]);
     let view = sender.await_drained().await;
     assert_eq!(view["parked"], 0);

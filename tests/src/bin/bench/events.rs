@@ -49,7 +49,7 @@ async fn drain(node: &Node, rabbit: &mut Rabbit, events: u64) -> f64 {
     rabbit.brokers[0].kill();
     fill(node, events).await;
     let (waiting, _) = look(node).await;
-    rabbit.brokers[0].restart();
+    rabbit.brokers[0].restart().await;
     // The broker has other things to do in its first seconds.
     let straight = Straight::open(rabbit).await;
     drop(straight);
