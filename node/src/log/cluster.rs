@@ -13,7 +13,7 @@ use super::snapshot::Snapshots;
 use super::space::Space;
 use super::store::Store;
 use super::tables;
-use super::types::{Entry, Member, TypeConfig, Vote};
+use super::types::{Entry, Member, TypeConfig};
 use super::{Peering, ProposeError, Shared};
 use crate::base::{NodeId, UploadId};
 use crate::bodies::Bodies;
@@ -216,12 +216,12 @@ impl Cluster {
                 Ok(frame::encode(&answer.map_err(|_| stopping())?))
             }
             kind::SNAPSHOT => {
-                let (vote, id, member): (Vote, u64, Member) = frame::decode(&payload).map_err(malformed)?;
-                let answer = fetch::install(&self, vote, id, &member).await.map_err(Refusal::Said)?;
+                let wanted: fetch::Wanted = frame::decode(&payload).map_err(malformed)?;
+                let answer = fetch::install(&self, wanted).await.map_err(Refusal::Said)?;
                 Ok(frame::encode(&answer))
             }
-            kind::SNAPSHOT_OPEN => fetch::open(&self).await,
-            kind::SNAPSHOT_READ => fetch::read(&self, payload).await,
+            kind::SNAPSHOT_OPEN => fetch::open(&self.snapshots, &payload).await,
+            kind::SNAPSHOT_READ => fetch::read(&self.snapshots, &payload).await,
             kind::PROPOSE => self.propose(payload).await,
             kind::READ_INDEX => self.read_index().await,
             kind::STATUS => Ok(frame::encode(&self.status())),

@@ -1,6 +1,10 @@
 //! Snapshots over the wire: the node that lacks something pulls the files, so that a broken transfer goes on where it ended.
+//!
+//! Invariant: what is installed for a leader ends no earlier than where that leader takes this node to be afterwards. It
+//! counts this node as having everything up to there, and never sends it again.
 
 use super::cluster::Cluster;
+use super::machine::Machine;
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::link::Link;
 use super::peers::{PeerError, Refusal};
@@ -8,6 +12,7 @@ use super::snapshot::{self, SnapshotData, Snapshots};
 use super::types::{Member, TypeConfig, Vote};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use openraft::Raft;
 use openraft::raft::SnapshotResponse;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -37,9 +42,26 @@ struct Part {
     bytes: u64,
 }
 
-/// Answers with the manifest of a snapshot whose files can be read from now on.
-pub async fn open(cluster: &Cluster) -> Result<Bytes, Refusal> {
-    match cluster.snapshots.export_shared().await {
+/// Whom the files come from.
+pub trait Source {
+    /// Asks it for something.
+    fn ask(&self, kind: u8, payload: Bytes, limit: Duration) -> impl Future<Output = Result<Bytes, PeerError>>;
+}
+
+impl Source for Link {
+    fn ask(&self, kind: u8, payload: Bytes, limit: Duration) -> impl Future<Output = Result<Bytes, PeerError>> {
+        self.call(kind, payload, limit)
+    }
+}
+
+/// Answers with the manifest of a snapshot whose files can be read from now on. The payload says up to which index it must
+/// reach; empty: whatever there is.
+pub async fn open(snapshots: &Snapshots, payload: &Bytes) -> Result<Bytes, Refusal> {
+    let at_least = match payload.is_empty() {
+        true => 0,
+        false => frame::decode(payload).map_err(|_| Refusal::Said("a request that cannot be read".to_owned()))?,
+    };
+    match snapshots.export_shared(at_least).await {
         Ok(folder) => std::fs::read(folder.join(snapshot::MANIFEST))
             .map(Bytes::from)
             .map_err(|_| Refusal::Gone),
@@ -48,12 +70,12 @@ pub async fn open(cluster: &Cluster) -> Result<Bytes, Refusal> {
 }
 
 /// Answers with a part of a file.
-pub async fn read(cluster: &Cluster, payload: Bytes) -> Result<Bytes, Refusal> {
-    let part: Part = frame::decode(&payload).map_err(|_| Refusal::Said("a request that cannot be read".to_owned()))?;
+pub async fn read(snapshots: &Snapshots, payload: &Bytes) -> Result<Bytes, Refusal> {
+    let part: Part = frame::decode(payload).map_err(|_| Refusal::Said("a request that cannot be read".to_owned()))?;
     if !snapshot::FILES.contains(&part.file.as_str()) || part.bytes > CHUNK_BYTES {
         return Err(Refusal::Said("no such file in a snapshot".to_owned()));
     }
-    let file = cluster.snapshots.folder_of(part.snapshot).join(&part.file);
+    let file = snapshots.folder_of(part.snapshot).join(&part.file);
     let read = move || {
         let mut bytes = vec![0; part.bytes as usize];
         File::open(file)?.read_exact_at(&mut bytes, part.offset)?;
@@ -65,18 +87,29 @@ pub async fn read(cluster: &Cluster, payload: Bytes) -> Result<Bytes, Refusal> {
     }
 }
 
+/// What a leader says when a member is to fetch its snapshot: its vote, itself, and the index that it will take the member
+/// to have.
+pub type Wanted = (Vote, u64, Member, u64);
+
 /// Fetches the snapshot of the node that leads and installs it; the answer is for that node.
-pub async fn install(
-    cluster: &Cluster,
+pub async fn install(cluster: &Cluster, wanted: Wanted) -> Result<SnapshotResponse<TypeConfig>, String> {
+    let (vote, id, member, at_least) = wanted;
+    let link = cluster.peers.own_link(id, &member, Purpose::Bulk);
+    install_from(&cluster.raft, &cluster.snapshots, &link, vote, at_least).await
+}
+
+/// The same from anywhere.
+pub async fn install_from(
+    raft: &Raft<TypeConfig, Machine>,
+    snapshots: &Snapshots,
+    source: &impl Source,
     vote: Vote,
-    id: u64,
-    member: &Member,
+    at_least: u64,
 ) -> Result<SnapshotResponse<TypeConfig>, String> {
-    let link = cluster.peers.own_link(id, member, Purpose::Bulk);
-    let _only = cluster.snapshots.fetching.lock().await;
+    let _only = snapshots.fetching.lock().await;
     let mut attempt = 0;
     let folder = loop {
-        match pull(&cluster.snapshots, &link).await {
+        match pull(snapshots, source, at_least).await {
             Ok(folder) => break folder,
             Err(error) if attempt < ATTEMPTS => {
                 attempt += 1;
@@ -93,25 +126,31 @@ pub async fn install(
     );
     let snapshot = SnapshotData::received(folder);
     let snapshot = openraft::Snapshot { meta, snapshot };
-    let answer = cluster.raft.install_full_snapshot(vote, snapshot).await;
+    let answer = raft.install_full_snapshot(vote, snapshot).await;
     answer.map_err(|error| error.to_string())
 }
 
-/// Fetches what is missing of the peer's snapshot; gives the folder once every digest fits.
-pub async fn pull(snapshots: &Snapshots, link: &Link) -> Result<PathBuf, String> {
+/// Fetches what is missing of the peer's snapshot, which must reach `at_least`; gives the folder once every digest fits.
+pub async fn pull(snapshots: &Snapshots, source: &impl Source, at_least: u64) -> Result<PathBuf, String> {
     let failed = |error: PeerError| error.to_string();
     let broken = |error: io::Error| error.to_string();
-    let manifest = link
-        .call(kind::SNAPSHOT_OPEN, Bytes::new(), OPEN_MAX)
+    let manifest = source
+        .ask(kind::SNAPSHOT_OPEN, frame::encode(&at_least), OPEN_MAX)
         .await
         .map_err(failed)?;
     let wanted = snapshot::parts_of(&manifest).map_err(broken)?;
+    if wanted.index < at_least {
+        let index = wanted.index;
+        return Err(format!(
+            "the peer's snapshot ends at {index}, and {at_least} is the least that will do"
+        ));
+    }
     let folder = snapshots.begin_incoming(&manifest).map_err(broken)?;
     for (name, bytes) in &wanted.files {
         if !snapshot::FILES.contains(&name.as_str()) {
             return Err(format!("a snapshot with a file called {name}"));
         }
-        pull_file(link, &folder.join(name), wanted.index, name, *bytes).await?;
+        pull_file(source, &folder.join(name), wanted.index, name, *bytes).await?;
     }
     let (own, checked) = (folder.clone(), manifest.clone());
     let finish = move || snapshot::finish_incoming(&own, &checked);
@@ -122,7 +161,7 @@ pub async fn pull(snapshots: &Snapshots, link: &Link) -> Result<PathBuf, String>
     }
 }
 
-async fn pull_file(link: &Link, path: &Path, snapshot: u64, name: &str, bytes: u64) -> Result<(), String> {
+async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str, bytes: u64) -> Result<(), String> {
     let broken = |error: io::Error| error.to_string();
     let file = File::options()
         .create(true)
@@ -143,7 +182,7 @@ async fn pull_file(link: &Link, path: &Path, snapshot: u64, name: &str, bytes: u
             bytes: CHUNK_BYTES.min(bytes - offset),
         };
         async move {
-            let answer = link.call(kind::SNAPSHOT_READ, frame::encode(&part), READ_MAX).await;
+            let answer = source.ask(kind::SNAPSHOT_READ, frame::encode(&part), READ_MAX).await;
             answer.map(|bytes| (part.offset, bytes))
         }
     });

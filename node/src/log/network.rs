@@ -1,6 +1,7 @@
 //! openraft's way to peers. A cluster of one has none, so every call says "unreachable": nothing is granted by a peer
 //! that is not there, pre-votes included (openraft's own default would grant them).
 
+use super::fetch::Wanted;
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::link::{Link, Pending};
 use super::peers::{PeerError, Peers};
@@ -156,11 +157,12 @@ impl RaftNetworkV2<TypeConfig> for Client {
         self.pulse(kind::PRE_VOTE, frame::encode(&rpc)).await
     }
 
-    /// Tells the peer to fetch the snapshot from here; it answers once it has installed it.
+    /// Tells the peer to fetch the snapshot from here; it answers once it has installed it. It may get a newer one, never an
+    /// older: openraft takes it to have what `snapshot` covers.
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        _snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
         cancel: impl Future<Output = ReplicationClosed> + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
@@ -176,7 +178,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
         let peers = self.peers.as_ref().expect("a link was just made");
         let local = peers.local();
         let id = local.identity.lock().node;
-        let payload = frame::encode(&(vote, id, local.member.clone()));
+        let at_least = snapshot.meta.last_log_id.map_or(0, |id| id.index);
+        let wanted: Wanted = (vote, id, local.member.clone(), at_least);
+        let payload = frame::encode(&wanted);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             answer = link.call(kind::SNAPSHOT, payload, SNAPSHOT_MAX) => {

@@ -60,11 +60,13 @@ pub async fn heal(
     snapshots: &Arc<Snapshots>,
 ) -> io::Result<Opened> {
     let me = peers.local().identity.lock().node;
+    // Its log starts behind this; a state that ends before it would leave a gap.
+    let purged = snapshots.store.bounds().0.map_or(0, |id| id.index);
     tracing::error!("this node's state differs from its peers': it fetches theirs before it serves again");
     loop {
         for (id, member) in members.iter().filter(|(id, _)| **id != me) {
             let link = peers.own_link(*id, member, Purpose::Bulk);
-            match fetch::pull(snapshots, &link).await {
+            match fetch::pull(snapshots, &link, purged).await {
                 Ok(fetched) => {
                     let meta = snapshot::meta_of(&fetched)?;
                     let opened = snapshots.install(&meta, SnapshotData::received(fetched)).await?;

@@ -272,12 +272,14 @@ impl Snapshots {
         })
     }
 
-    /// The folder of files for peers: what was made a moment ago, while the log goes on from there, or fresh ones.
-    pub async fn export_shared(&self) -> io::Result<PathBuf> {
+    /// The folder of files for peers that end at `at_least` or later: what was made a moment ago, while the log goes on from
+    /// there, or fresh ones.
+    pub async fn export_shared(&self, at_least: u64) -> io::Result<PathBuf> {
         let mut shared = self.shared.lock().await;
         if let Some((asked, next, folder)) = shared.as_mut()
             && asked.elapsed() < SHARED_MAX
             && self.store.bounds().1 <= *next
+            && at_least < *next
             && folder.join(MANIFEST).exists()
         {
             *asked = Instant::now();
@@ -285,6 +287,10 @@ impl Snapshots {
         }
         let (meta, folder) = self.export().await?;
         let next = meta.last_log_id.map_or(0, |id| id.index + 1);
+        if next <= at_least {
+            let error = format!("the state here ends before {next}, and {at_least} is asked for");
+            return Err(io::Error::new(io::ErrorKind::NotFound, error));
+        }
         *shared = Some((Instant::now(), next, folder.clone()));
         Ok(folder)
     }

@@ -1,5 +1,6 @@
 //! The log on real files, a real ring and a real ledger.
 
+mod peers;
 mod serving;
 mod space;
 mod suite;
