@@ -35,8 +35,12 @@ const INSTALL_BATCH_BYTES: usize = 16 << 20;
 const CURRENT: &str = "CURRENT";
 
 impl Shared {
-    pub fn applied(&self, position: (u64, u64, LogIndex), at: Timestamp) {
+    pub fn applied(&self, position: (u64, u64, LogIndex), at: Timestamp, local: Option<(Table, &[u8], &[u8])>) {
         let mut writing = self.writing.lock();
+        if let Some((table, key, value)) = local {
+            let view = self.view.load();
+            view.active.write().write(table, key.into(), Some(value.into()));
+        }
         writing.applied = Some(position);
         writing.at = at;
         writing.uncovered = false;

@@ -169,7 +169,13 @@ impl Ledger {
     /// Notes that everything up to here is applied; the next checkpoint includes it. To be called on the log's thread
     /// after `commit` and after the command's holds were carried out; a waiting checkpoint freezes the overlay here.
     pub fn applied(&self, position: (u64, u64, LogIndex), at: Timestamp) {
-        self.shared.applied(position, at);
+        self.shared.applied(position, at, None);
+    }
+
+    /// As [`Ledger::applied`], with the value of a local key that belongs to this position: whatever checkpoint includes one
+    /// includes the other.
+    pub fn applied_with(&self, position: (u64, u64, LogIndex), at: Timestamp, local: (Table, &[u8], &[u8])) {
+        self.shared.applied(position, at, Some(local));
     }
 
     /// Starts a checkpoint of everything applied so far, with `watermarks` of the journal taken *before* the overlay was

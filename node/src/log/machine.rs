@@ -107,9 +107,11 @@ impl Machine {
         history.add(&log_id, time.ms(), answer, written);
         let mut applied = self.checkpoints.applied.lock();
         applied.last = Some(log_id);
-        applied.history = history.hash();
+        let hash = history.hash();
+        applied.history = hash;
         drop((history, applied));
-        self.store.ledger.applied(position, time);
+        // With the position and not with the checkpoint, which is taken a while after it was asked for.
+        self.store.ledger.applied_with(position, time, tables::history_row(&hash));
         self.seen.time_ms.store(time.ms(), Ordering::Release);
         self.seen.applied_end.store(log_id.index + 1, Ordering::Release);
         let time_ms = time.ms();

@@ -132,6 +132,11 @@ pub fn meta(ledger: &Ledger) -> Result<Meta, &'static str> {
     })
 }
 
+/// The hash as a local value, for [`Ledger::applied_with`].
+pub fn history_row(history: &[u8; 32]) -> (Table, &[u8], &[u8]) {
+    (META, META_HISTORY, history)
+}
+
 /// Keeps the hash of all that was applied.
 pub fn put_history(ledger: &Ledger, history: &[u8; 32]) {
     ledger.put_local(META, META_HISTORY, Some(history));
