@@ -1,5 +1,6 @@
-//! Identifiers, time, checksums, limits. Names nothing else of ours.
+//! Identifiers, time, checksums, limits, the way to the blocking pool. Names nothing else of ours.
 
+pub mod blocking;
 pub mod checksum;
 pub mod id;
 pub mod limits;

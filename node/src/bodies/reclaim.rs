@@ -12,7 +12,7 @@
 
 use super::{KIND_PIECE, Shared, record_key};
 use crate::base::limits::UPLOAD_LEASE_MS;
-use crate::base::{Timestamp, UploadId};
+use crate::base::{Timestamp, UploadId, blocking};
 use crate::journal::{AppendError, Position, ReadError, Record, SegmentInfo, Stream};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -51,9 +51,7 @@ impl Shared {
         let mut reclaim = self.reclaim.lock().await;
         let shared = self.clone();
         // Many small writes: not on a reactor.
-        tokio::task::spawn_blocking(move || shared.drop_dead(now))
-            .await
-            .map_err(std::io::Error::other)?;
+        blocking::run(move || shared.drop_dead(now)).await?;
         let freed = self.remove_empty(&mut reclaim);
         let mut budget = bytes_max;
         loop {
@@ -134,7 +132,7 @@ impl Shared {
     /// count says that nothing does, because the segment is removed on the strength of it.
     async fn start_emptying(self: &Arc<Self>, reclaim: &mut Reclaim, segment: u32) -> Result<Emptying, ReadError> {
         let shared = self.clone();
-        let scan = tokio::task::spawn_blocking(move || {
+        let scan = blocking::run(move || {
             let mut live = VecDeque::new();
             let (started, mut read_bytes) = (Instant::now(), 0);
             shared
@@ -154,7 +152,7 @@ impl Shared {
                 })?;
             Ok(live)
         });
-        match scan.await.map_err(std::io::Error::other)? {
+        match scan.await? {
             Ok(live) => Ok(Emptying { segment, live }),
             Err(error) => {
                 reclaim.damaged.push(segment);

@@ -14,7 +14,7 @@ mod faults;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod planted;
+pub(crate) mod planted;
 mod queue;
 mod recover;
 mod scan;
@@ -27,6 +27,8 @@ mod task;
 mod tests;
 
 pub use queue::CARRIED_BYTES_MAX;
+#[cfg(test)]
+pub(crate) use stepping::{SIMULATED_BATCH_BYTES_MAX, abandon, open_simulated};
 
 use crate::ring::storage::{RingStorage, SegmentId, Storage};
 use bytes::Bytes;

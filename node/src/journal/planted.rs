@@ -3,7 +3,7 @@
 
 /// A bug that the simulation must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub(crate) enum Bug {
     /// Says that records are durable when their write was started.
     AcknowledgeBeforeSync,
     /// Takes a failed write or fsync for a good one.
@@ -28,7 +28,7 @@ pub(super) enum Bug {
 
 #[cfg(test)]
 thread_local! {
-    pub(super) static ACTIVE: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+    pub(crate) static ACTIVE: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether `bug` is switched on in this thread.

@@ -3,6 +3,8 @@
 use super::recover::Sizes;
 use super::*;
 use crate::ring::storage::simulated::{SimDisk, SimStorage};
+#[cfg(test)]
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Wake, Waker};
@@ -74,6 +76,32 @@ pub(super) fn config() -> JournalConfig {
         queue_bytes_max: 256 * 1024,
     }
 }
+
+/// A journal of `node` on a simulated disk, and the task that its process must run.
+#[cfg(test)]
+pub(crate) fn open_simulated(
+    disk: &SimDisk,
+    node: u64,
+    fresh: u128,
+    watermarks: Watermarks,
+    replay: Replay<'_>,
+) -> Result<(Journal, impl Future<Output = ()> + use<>), OpenError> {
+    let storage = disk.storage(SIZES.batch_bytes_max as usize);
+    let config = JournalConfig { node, ..config() };
+    let (journal, task) = Journal::start(storage, &config, SIZES, fresh, watermarks, replay)?;
+    Ok((journal, task.run()))
+}
+
+/// Lets go of what waits for a process that has ended where it stood: its answers hold the journal.
+#[cfg(test)]
+pub(crate) fn abandon(journal: &Journal) {
+    let mut waiting: [VecDeque<super::queue::Entry>; 3] = Default::default();
+    journal.shared.take(waiting.iter_mut());
+}
+
+/// Bytes of the largest batch there: so much before its durable end may be the last one, which nothing proves yet.
+#[cfg(test)]
+pub(crate) const SIMULATED_BATCH_BYTES_MAX: u32 = SIZES.batch_bytes_max;
 
 /// What an opening told, in its order.
 pub(super) type Replayed = Vec<(Stream, RecordKey, Position, Bytes)>;

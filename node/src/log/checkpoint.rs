@@ -6,6 +6,7 @@
 use super::store::Store;
 use super::tables;
 use super::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::base::blocking;
 use crate::journal::Stream;
 use parking_lot::Mutex;
 use std::io;
@@ -85,8 +86,7 @@ impl Checkpoints {
         let applied = self.applied.lock().clone();
         tables::put_history(&self.store.ledger, &applied.history);
         let ledger = self.store.ledger.clone();
-        let written = tokio::task::spawn_blocking(move || ledger.checkpoint_blocking(watermarks)).await;
-        written.map_err(io::Error::other)??;
+        blocking::run(move || ledger.checkpoint_blocking(watermarks)).await??;
         let log_segment = watermarks.from[Stream::Log as usize].0;
         let checkpoint = Checkpoint { applied, log_segment };
         self.note(checkpoint.clone());

@@ -10,10 +10,12 @@ use crate::base::Timestamp;
 use crate::bodies::Bodies;
 use crate::journal::Stream;
 use openraft::Raft;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::type_config::TypeConfigExt as _;
+use openraft::type_config::alias::InstantOf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often it looks.
 const TICK_MS: u64 = 50;
@@ -44,25 +46,25 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until the log closes.
     pub async fn run(self) {
-        let mut last_checkpoint = Instant::now();
-        let mut last_reclaim = Instant::now();
+        let mut last_checkpoint = TypeConfig::now();
+        let mut last_reclaim = TypeConfig::now();
         let mut log_bytes = 0;
-        let mut not_before = Instant::now();
+        let mut not_before = TypeConfig::now();
         loop {
-            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            TypeConfig::sleep(Duration::from_millis(TICK_MS)).await;
             if self.shared.closing.load(Ordering::Acquire) {
                 return;
             }
             self.look_at_disk();
-            if Instant::now() >= not_before && self.checkpoint_due(last_checkpoint, log_bytes) {
+            if TypeConfig::now() >= not_before && self.checkpoint_due(last_checkpoint, log_bytes) {
                 log_bytes = self.store.appended_bytes();
-                last_checkpoint = Instant::now();
+                last_checkpoint = TypeConfig::now();
                 if !self.checkpoint().await {
-                    not_before = Instant::now() + Duration::from_millis(CHECKPOINT_AGAIN_MS);
+                    not_before = TypeConfig::now() + Duration::from_millis(CHECKPOINT_AGAIN_MS);
                 }
             }
             if last_reclaim.elapsed() >= Duration::from_millis(RECLAIM_MS) {
-                last_reclaim = Instant::now();
+                last_reclaim = TypeConfig::now();
                 self.reclaim().await;
             }
         }
@@ -84,7 +86,7 @@ impl Keeper {
         }
     }
 
-    fn checkpoint_due(&self, last: Instant, log_bytes: u64) -> bool {
+    fn checkpoint_due(&self, last: InstantOf<TypeConfig>, log_bytes: u64) -> bool {
         let dirty = self.store.ledger.dirty_bytes();
         let written = self.store.appended_bytes() - log_bytes;
         let log_bytes_max = self.config.checkpoint_bytes as u64 * LOG_BYTES_PER_CHECKPOINT_BYTE;

@@ -28,11 +28,14 @@ mod machine;
 mod network;
 mod open;
 mod peers;
+mod planted;
 mod quarantine;
 mod queue;
 mod record;
 mod rules;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod space;
 mod store;

@@ -20,7 +20,9 @@ use super::{alone, quarantine};
 use crate::audit;
 use crate::base::Clock;
 use crate::bodies::{self, Bodies};
-use crate::journal::{Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Stream};
+use crate::journal::{
+    Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Replay, Stream, Watermarks,
+};
 use crate::ledger::{self, Ledger};
 use bytes::Bytes;
 use openraft::{Raft, RaftLogReader, SnapshotPolicy};
@@ -175,6 +177,17 @@ pub(super) async fn open_parts(
     ledger_map_bytes_max: u64,
     apply: Apply,
 ) -> Result<Parts, OpenError> {
+    let open = async |watermarks, replay: Replay<'_>| Journal::open(journal, watermarks, replay).await;
+    open_parts_on(open, config, ledger_map_bytes_max, apply).await
+}
+
+/// The same on any journal.
+pub(super) async fn open_parts_on(
+    open_journal: impl AsyncFnOnce(Watermarks, Replay<'_>) -> Result<Journal, JournalOpenError>,
+    config: &LogConfig,
+    ledger_map_bytes_max: u64,
+    apply: Apply,
+) -> Result<Parts, OpenError> {
     let folder = config.folder.join("ledger");
     let (ledger, opened) = Ledger::open(&folder, ledger_map_bytes_max).map_err(OpenError::Ledger)?;
     let mut replayed = Replayed::new(&ledger)?;
@@ -185,7 +198,7 @@ pub(super) async fn open_parts(
         history: replayed.meta.history,
     };
     let mut each = |stream, key, position, payload| replayed.record(stream, key, position, payload);
-    let journal = Journal::open(journal, opened.watermarks, &mut each).await?;
+    let journal = open_journal(opened.watermarks, &mut each).await?;
     if let Some(damage) = replayed.damage() {
         return Err(damage);
     }
@@ -292,7 +305,7 @@ fn open_bodies(journal: &Journal, ledger: &Ledger, replayed: &[(RecordKey, Posit
     bodies
 }
 
-fn raft_config(alone: bool) -> openraft::Config {
+pub(super) fn raft_config(alone: bool) -> openraft::Config {
     openraft::Config {
         cluster_name: "vertebra".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,

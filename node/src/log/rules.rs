@@ -3,6 +3,7 @@
 //! The log commits on a majority of voters and knows no sites. Where voters are in two or more sites, none of these may
 //! hold a majority: then every commit is on two sites, whichever voters made it.
 
+use super::planted::{Bug, planted};
 use super::types::Member;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ fn by_site<'a>(members: &'a BTreeMap<u64, Member>, voters: &BTreeSet<u64>) -> BT
 /// The site that holds a majority although there are others, with its number of voters.
 pub fn site_with_majority(members: &BTreeMap<u64, Member>, voters: &BTreeSet<u64>) -> Option<(String, usize)> {
     let sites = by_site(members, voters);
-    if sites.len() < 2 {
+    if sites.len() < 2 || planted(Bug::SkipSiteRule) {
         return None;
     }
     let found = sites.into_iter().find(|(_, count)| count * 2 > voters.len());

@@ -5,6 +5,7 @@ use super::keeper::Keeper;
 use super::machine::Machine;
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::{NotTaken, PeerError, Refusal};
+use super::planted::{Bug, planted};
 use super::queue::Proposal;
 use super::types::{Command, Member, Reply, TypeConfig};
 use super::{Applied, At, PATIENCE, ProposeError, Shared};
@@ -260,11 +261,19 @@ async fn read(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>, cluster: Opt
     }
 }
 
-/// The index up to which everything acknowledged so far lies, confirmed by a majority.
+/// The index up to which everything acknowledged so far lies, as a leader knows it once a majority has told it that it leads.
+pub async fn confirmed(raft: &Raft<TypeConfig, Machine>) -> Option<u64> {
+    if planted(Bug::StaleRead) {
+        return raft.metrics().borrow_watched().last_applied.map(|id| id.index);
+    }
+    let confirmed = raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+    Some(confirmed.0.index())
+}
+
+/// The same from wherever the leader is.
 async fn round(raft: &Raft<TypeConfig, Machine>, shared: &Shared, cluster: Option<&Cluster>) -> Option<u64> {
     if shared.leader.load(Ordering::Acquire) {
-        let confirmed = raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
-        return Some(confirmed.0.index());
+        return confirmed(raft).await;
     }
     let cluster = cluster?;
     let (id, member) = cluster.leader()?;

@@ -13,6 +13,7 @@ use super::record::{self, KIND_ENTRY, KIND_HELD};
 use super::store::Store;
 use super::tables::{self, HELD, Row, SEGMENTS};
 use super::types::{Entry, Leader};
+use crate::base::blocking;
 use crate::journal::{AppendError, Position, ReadError, Record, RecordKey, Stream};
 use crate::ledger::Ledger;
 use bytes::Bytes;
@@ -248,7 +249,7 @@ impl Space {
                 .scan_blocking(Stream::Log, segment, &mut each)
                 .map(|()| found)
         };
-        let found = tokio::task::spawn_blocking(scan)
+        let found = blocking::run(scan)
             .await
             .expect("a scan does not panic and is not cancelled");
         Ok(found?)

@@ -9,12 +9,14 @@
 //!   behind after a crash; readiness therefore waits until the whole durable log is committed and applied again.
 
 use super::index::{Found, Index, TAIL_BYTES_MAX};
+use super::planted::{Bug, planted};
 use super::record::{self, KIND_COMMITTED, KIND_ENTRY, KIND_PURGED, KIND_TRUNCATE, KIND_VOTE};
 use super::tables::{self, Row};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::journal::{AppendError, Journal, Position, ReadError, Record, Stream};
 use crate::ledger::Ledger;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::type_config::TypeConfigExt as _;
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
@@ -172,6 +174,7 @@ impl Store {
         let store = self.clone();
         let done = move |result: Result<Vec<Position>, AppendError>| match result {
             Ok(positions) => store.durable(then, &positions),
+            Err(AppendError::Full) if planted(Bug::RefusedIsDurable) => store.pretend_durable(then),
             Err(AppendError::Full | AppendError::Overloaded) => {
                 let records = restore(&store, kept, &then);
                 store.backlog.lock().waiting.insert(place, Waiting { records, then });
@@ -207,6 +210,13 @@ impl Store {
         kept
     }
 
+    /// What a planted bug does with a write that was refused.
+    fn pretend_durable(&self, then: Then) {
+        if let Then::Entries { flushed, .. } = then {
+            flushed.io_completed(Ok(()));
+        }
+    }
+
     fn closed(&self, then: Then) {
         match then {
             // The receiver is told by the drop.
@@ -231,6 +241,9 @@ impl Store {
             Then::Truncated { keep, end, signal } => {
                 let rows_end = self.rows_end.load(Ordering::Relaxed);
                 for at in keep..end.min(rows_end) {
+                    if planted(Bug::TruncationLeavesRows) {
+                        continue;
+                    }
                     self.ledger.put_local(tables::ENTRIES, &at.to_be_bytes(), None);
                 }
                 self.rows_end.store(rows_end.min(keep), Ordering::Relaxed);
@@ -320,7 +333,7 @@ impl Store {
         while !self.closed.load(Ordering::Acquire) {
             self.wake.notified().await;
             while !self.backlog.lock().waiting.is_empty() && !self.closed.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                TypeConfig::sleep(Duration::from_millis(RETRY_MS)).await;
                 self.retry();
             }
         }
@@ -344,7 +357,7 @@ impl Store {
     pub async fn drive_committed(self: Arc<Store>) {
         while !self.closed.load(Ordering::Acquire) {
             self.committed_saved.notified().await;
-            tokio::time::sleep(Duration::from_millis(COMMITTED_LAZY_MS)).await;
+            TypeConfig::sleep(Duration::from_millis(COMMITTED_LAZY_MS)).await;
             if let Some(record) = self.committed_record() {
                 self.submit(vec![record], Then::Nothing);
             }
@@ -603,6 +616,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if planted(Bug::VoteNotSaved) {
+            self.0.positions.lock().vote = Some(*vote);
+            return Ok(());
+        }
         let record = record::small_record(KIND_VOTE, record::encode_vote(vote));
         self.0.submit_and_wait(record, |signal| Then::Vote(*vote, signal)).await
     }

@@ -140,8 +140,12 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Payload = Payload;
     type Entry = Entry;
     // openraft names the runtime's own crate as the better path; this one spares a dependency.
+    #[cfg(not(test))]
     #[allow(deprecated)]
     type AsyncRuntime = openraft::impls::TokioRuntime;
+    /// The same, or a simulated one.
+    #[cfg(test)]
+    type AsyncRuntime = super::simulation::Runtime;
     type Responder<T>
         = Reply<T>
     where

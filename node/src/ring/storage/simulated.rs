@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 const SECTOR_BYTES: usize = 512;
 
@@ -89,6 +89,10 @@ struct State {
     power_left: Option<usize>,
     /// Bytes that openings have read.
     read_bytes: u64,
+    /// The journal's task, which waits for an event or a time.
+    task: Option<Waker>,
+    /// Whoever moves the disk on, and waits for something to do.
+    mover: Option<Waker>,
 }
 
 /// The disk. Clones share it, and it outlives the storages that open it.
@@ -127,6 +131,8 @@ impl SimDisk {
             dead: None,
             power_left: None,
             read_bytes: 0,
+            task: None,
+            mover: None,
         })))
     }
 
@@ -155,7 +161,19 @@ impl SimDisk {
 
     /// Moves the clock.
     pub fn pass_us(&self, us: u64) {
-        self.0.lock().now_us += us;
+        let mut state = self.0.lock();
+        state.now_us += us;
+        state.wake_task();
+    }
+
+    /// Resolves while something is in flight.
+    pub fn poll_busy(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.pending.is_empty() {
+            state.mover = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     /// Why the process ended itself, if it did.
@@ -165,7 +183,10 @@ impl SimDisk {
 
     /// Does one thing that is in flight; `false` when nothing is.
     pub fn step(&self) -> bool {
-        self.0.lock().step()
+        let mut state = self.0.lock();
+        let did = state.step();
+        state.wake_task();
+        did
     }
 
     /// The process is killed: the cache stays, what is in flight lands in part.
@@ -288,6 +309,19 @@ impl SimFile {
 }
 
 impl State {
+    fn wake_task(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    fn begin(&mut self, pending: Pending) {
+        self.pending.push(pending);
+        if let Some(mover) = self.mover.take() {
+            mover.wake();
+        }
+    }
+
     /// Lands the blocks of a write in part: each whole, torn between two sectors, or not at all.
     fn land_in_part(&mut self, id: SegmentId, offset: usize, bytes: &[u8]) {
         let Some(file) = self.files.get_mut(&id) else { return };
@@ -330,6 +364,7 @@ impl State {
             }
         }
         self.events.clear();
+        self.task = None;
         self.dead = None;
         self.power_left = None;
     }
@@ -507,7 +542,7 @@ impl Storage for SimStorage {
     }
 
     fn prepare(&mut self, id: SegmentId, bytes: u32) {
-        self.disk.0.lock().pending.push(Pending::Prepare { id, bytes });
+        self.disk.0.lock().begin(Pending::Prepare { id, bytes });
     }
 
     fn hurry(&mut self) {}
@@ -515,7 +550,7 @@ impl Storage for SimStorage {
     fn warm(&mut self, _: SegmentId) {}
 
     fn remove(&mut self, id: SegmentId) {
-        self.disk.0.lock().pending.push(Pending::Remove { id });
+        self.disk.0.lock().begin(Pending::Remove { id });
     }
 
     fn buffer(&mut self, stream: u8) -> &mut BlockBuffer {
@@ -532,13 +567,15 @@ impl Storage for SimStorage {
                 "a batch stays within its segment"
             );
             let bytes = self.buffers[usize::from(write.id.stream)][..write.bytes].to_vec();
-            state.pending.push(Pending::Write { write: *write, bytes });
+            state.begin(Pending::Write { write: *write, bytes });
         }
         Ok(())
     }
 
-    fn poll_event(&mut self, _cx: &mut Context<'_>) -> Poll<Event> {
-        self.disk.0.lock().events.pop_front().map_or(Poll::Pending, Poll::Ready)
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let mut state = self.disk.0.lock();
+        state.task = Some(cx.waker().clone());
+        state.events.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn free_bytes(&mut self) -> io::Result<u64> {
@@ -549,12 +586,13 @@ impl Storage for SimStorage {
         self.disk.0.lock().now_us
     }
 
-    fn poll_until(&mut self, deadline_us: u64, _cx: &mut Context<'_>) -> Poll<()> {
-        if self.disk.0.lock().now_us >= deadline_us {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+    fn poll_until(&mut self, deadline_us: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.disk.0.lock();
+        if state.now_us >= deadline_us {
+            return Poll::Ready(());
         }
+        state.task = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn die(&mut self, why: &str) {

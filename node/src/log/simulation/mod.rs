@@ -1,0 +1,165 @@
+//! A seeded life of a whole cluster in one thread and in virtual time: the real storage on the real journal over a simulated
+//! disk, the real state machine, ledger, keeper, snapshots and site rule, the real openraft, over a simulated network.
+//!
+//! What must hold, whatever fails: what a client was told is in every member's state at the end; members at one index applied
+//! the same; of changes to one version one wins; a request is applied once; a read sees what was acknowledged or read before
+//! it; a vote is remembered; no site holds a majority; an entry that state holds can be read; and all of it comes back to life.
+//!
+//! `VERTEBRA_SIM_SEEDS` says how many seeds (300), `VERTEBRA_SIM_SEED` replays one, to the last step.
+
+mod clients;
+mod faults;
+mod network;
+mod runtime;
+mod state;
+mod world;
+
+pub use runtime::Runtime;
+
+use super::planted::{ACTIVE, Bug};
+use crate::journal::planted::{ACTIVE as JOURNAL_ACTIVE, Bug as JournalBug};
+use runtime::Steps;
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use world::World;
+
+/// One seed; an error says what was broken. And the steps of the run, where asked for.
+fn run(seed: u64, traced: bool) -> (Result<(), String>, Steps) {
+    runtime::simulate(seed, traced, async {
+        let world = World::new(seed);
+        let result = faults::live(&world).await;
+        for id in world.up() {
+            world.crash(id, false);
+        }
+        result
+    })
+}
+
+/// What a seed breaks; also a panic counts.
+fn broken_by(seed: u64) -> Option<String> {
+    match catch_unwind(|| run(seed, false).0) {
+        Ok(result) => result.err(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Some(text.unwrap_or_else(|| "a panic".to_owned()))
+        }
+    }
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+#[test]
+fn a_simulated_cluster_keeps_every_promise_whatever_fails() {
+    let (first, end) = match number_from("VERTEBRA_SIM_SEED") {
+        Some(seed) => (seed, seed + 1),
+        None => (0, number_from("VERTEBRA_SIM_SEEDS").unwrap_or(300)),
+    };
+    let next = AtomicU64::new(first);
+    let broken: Mutex<Option<(u64, String)>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    if let Some(what) = broken_by(seed) {
+                        next.store(end, Ordering::Relaxed);
+                        broken
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .get_or_insert((seed, what));
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, what)) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        panic!(
+            "{what}; replay with: VERTEBRA_SIM_SEED={seed} cargo test --release -p vertebra --lib \
+             log::simulation::a_simulated_cluster -- --nocapture"
+        );
+    }
+}
+
+#[test]
+fn a_seed_of_the_simulation_replays_step_by_step() {
+    for seed in [3, 4] {
+        let ((first, steps), (second, again)) = (run(seed, true), run(seed, true));
+        assert_eq!(first, second);
+        assert!(steps.len() > 1_000, "{} steps", steps.len());
+        let differs = steps.iter().zip(&again).position(|(one, other)| one != other);
+        assert_eq!(differs, None, "step {:?}", differs.map(|at| (&steps[at], &again[at])));
+        assert_eq!(steps.len(), again.len());
+    }
+}
+
+/// Whether the simulation finds a bug within so many seeds.
+fn finds(what: &str, seeds: u64) {
+    let found = (0..seeds).find_map(|seed| broken_by(seed).map(|broken| (seed, broken)));
+    println!("{what}: {found:?}");
+    assert!(found.is_some(), "{what} is not found within {seeds} seeds");
+}
+
+fn finds_planted(bug: Bug, seeds: u64) {
+    ACTIVE.with(|active| active.set(Some(bug)));
+    finds(&format!("{bug:?}"), seeds);
+}
+
+#[test]
+fn the_simulation_finds_an_acknowledgement_before_the_fsync_in_a_cluster() {
+    JOURNAL_ACTIVE.with(|active| active.set(Some(JournalBug::AcknowledgeBeforeSync)));
+    finds("AcknowledgeBeforeSync", 300);
+}
+
+#[test]
+fn the_simulation_finds_a_skipped_site_rule() {
+    finds_planted(Bug::SkipSiteRule, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_stale_read_served_as_linearizable() {
+    finds_planted(Bug::StaleRead, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_replay_that_is_accepted() {
+    finds_planted(Bug::ReplayAccepted, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_vote_that_was_not_saved() {
+    finds_planted(Bug::VoteNotSaved, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_truncation_that_leaves_rows() {
+    finds_planted(Bug::TruncationLeavesRows, 300);
+}
+
+#[test]
+fn the_simulation_finds_an_entry_that_is_applied_twice() {
+    finds_planted(Bug::AppliedTwice, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_refused_write_that_counts_as_durable() {
+    finds_planted(Bug::RefusedIsDurable, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_change_judged_by_its_proposer() {
+    finds_planted(Bug::JudgedByProposer, 300);
+}
+
+#[test]
+fn the_simulation_finds_a_snapshot_that_ends_too_early() {
+    finds_planted(Bug::SnapshotTooEarly, 300);
+}
