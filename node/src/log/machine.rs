@@ -111,7 +111,9 @@ impl Machine {
         applied.history = hash;
         drop((history, applied));
         // With the position and not with the checkpoint, which is taken a while after it was asked for.
-        self.store.ledger.applied_with(position, time, tables::history_row(&hash));
+        self.store
+            .ledger
+            .applied_with(position, time, tables::history_row(&hash));
         self.seen.time_ms.store(time.ms(), Ordering::Release);
         self.seen.applied_end.store(log_id.index + 1, Ordering::Release);
         let time_ms = time.ms();
