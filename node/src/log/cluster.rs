@@ -35,6 +35,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(1000);
 /// How often a node that has not heard that it is current asks.
 const CONTACT_EVERY: Duration = Duration::from_millis(250);
 const STATUS_MAX: Duration = Duration::from_millis(800);
+/// A leader whose disk is full looks so often for somebody with room: when all disks are full, leadership stays put between.
+const ROOM_AGAIN: Duration = Duration::from_secs(60);
 /// How often the leader looks for learners that have caught up.
 const PROMOTE_EVERY: Duration = Duration::from_millis(300);
 /// A learner this close to the log's end has caught up.
@@ -555,6 +557,7 @@ impl Cluster {
     /// Keeps this node's own line in the membership true, and makes voters of learners that have caught up.
     pub async fn run_leading(self: Rc<Cluster>) {
         let mut ready_since: Option<Instant> = None;
+        let mut room_asked: Option<Instant> = None;
         loop {
             tokio::time::sleep(PROMOTE_EVERY).await;
             if !self.shared.leader.load(Ordering::Acquire) || self.shared.is_cut_off() {
@@ -567,6 +570,16 @@ impl Cluster {
                 if let Err(why) = self.hand_over().await {
                     tracing::warn!(why, "a node whose clock is off goes on leading");
                     tokio::time::sleep(STATUS_EVERY).await;
+                }
+                continue;
+            }
+            let tried_long_ago = room_asked.is_none_or(|at| at.elapsed() > ROOM_AGAIN);
+            if self.shared.disk_full.load(Ordering::Acquire) && voters.len() > 1 && tried_long_ago {
+                // It would refuse every write of the cluster, while others may have room.
+                room_asked = Some(Instant::now());
+                match self.hand_over().await {
+                    Ok(()) => tracing::warn!("this node's disk is full: it no longer leads"),
+                    Err(why) => tracing::warn!(why, "a node whose disk is full goes on leading"),
                 }
                 continue;
             }

@@ -202,6 +202,7 @@ const PATIENCE: Duration = Duration::from_millis(3_000);
 /// What the handles and the log's tasks share.
 struct Shared {
     store: Arc<Store>,
+    space: Arc<space::Space>,
     seen: Arc<Seen>,
     clock: Clock,
     guard: Mutex<ClockGuard>,
@@ -239,10 +240,14 @@ struct Shared {
 /// What a node shows of itself to its peers, as JSON.
 pub type About = Box<dyn Fn() -> Vec<u8> + Send>;
 
+/// What `Shared` is made of.
+type Stores = (Arc<Store>, Arc<space::Space>, Arc<Seen>);
+
 impl Shared {
-    fn new(config: &LogConfig, clustered: bool, clock: Clock, store: Arc<Store>, seen: Arc<Seen>) -> Shared {
+    fn new(config: &LogConfig, clustered: bool, clock: Clock, (store, space, seen): Stores) -> Shared {
         Shared {
             store,
+            space,
             seen,
             clock,
             guard: Mutex::new(ClockGuard::new(config.clock_jump_ms_max)),
@@ -505,6 +510,12 @@ impl Log {
             Some(Ok(())) => repaired.await.map(Some).map_err(|_| error),
             Some(Err(_)) | None => Err(error),
         }
+    }
+
+    /// Somebody found damage in a segment of the log's stream: what it holds is written anew, from other members where it
+    /// cannot be read here, and the segment removed. Does nothing for a segment that goes by itself, or twice.
+    pub fn note_damage(&self, segment: u32) {
+        self.shared.space.note_damage(segment);
     }
 
     /// Log time as of the last applied command, or the clock's when that is later.

@@ -386,7 +386,8 @@ pub(super) async fn open(
         let recovered = raft.wait_for_recovery(None).await;
         recovered.map_err(|error| raft_error(&error))?;
     }
-    let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, store.clone(), parts.seen));
+    let stores = (store.clone(), parts.space.clone(), parts.seen);
+    let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, stores));
     let checkpointed = parts.checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
     shared
         .checkpointed
