@@ -555,7 +555,7 @@ impl Drop for Cluster {
 }
 
 /// The user that node `id` runs as: nobody else's, also while another test runs a cluster.
-fn user(id: u64) -> u32 {
+pub fn user(id: u64) -> u32 {
     let number = u32::try_from(id).expect("a small number");
     200_000 + std::process::id() % 10_000 * 256 + number
 }

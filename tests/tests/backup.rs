@@ -149,7 +149,7 @@ fn is_empty(folder: &Path) -> bool {
 async fn a_backup_taken_under_load_restores_everything_acknowledged_before_it_began() {
     let folder = Folder::new("backup-load");
     let (data, taken) = (folder.path().join("first"), folder.path().join("taken"));
-    let mut node = Node::start(&data);
+    let mut node = Node::start_with(&data, &["--log-level", "info"]);
     let before = fill(&node, 40).await;
     let mut worker = Client::worker(&node);
     let version = worker.read(JANE).await.ok(200).version();
