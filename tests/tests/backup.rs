@@ -313,7 +313,7 @@ async fn each_damaged_file_is_named_and_nothing_of_the_backup_is_restored() {
     refused(&files[1], &["damaged"]);
     let path = taken.join("manifest.json");
     let manifest = fs::read_to_string(&path).expect("it is there");
-    fs::write(&path, manifest.replace("\"format\": 1,", "\"format\": 99,")).expect("the disk takes it");
+    fs::write(&path, manifest.replace("\"format\": 2,", "\"format\": 99,")).expect("the disk takes it");
     refused("format 99", &["newer release"]);
 }
 

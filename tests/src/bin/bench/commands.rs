@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use vertebra::base::Clock;
 use vertebra::journal::JournalConfig;
 use vertebra::ledger::{Hold, Table};
-use vertebra::log::{Log, LogConfig, PeerTls, PeerTlsFiles, Peering};
+use vertebra::log::{Log, LogConfig, PeerTls, PeerTlsFiles, Peering, level};
 use vertebra_tests::cluster::{Papers, user};
 use vertebra_tests::node::Folder;
 use vertebra_tests::process::Process;
@@ -170,6 +170,7 @@ async fn serve(folder: &Path, at: u16, clients: TcpListener, peering: Peering) {
         clock_jump_ms_max: 60_000,
         stale_ms_max: 60_000,
         reclaim_bytes_per_second: 4 << 20,
+        level_of: |_| level::FIRST,
     };
     let journal = JournalConfig {
         folder: folder.join("journal"),
