@@ -44,6 +44,7 @@ pub mod figures;
 pub mod load;
 pub mod outbox;
 pub mod patients;
+pub mod redis;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,8 @@ pub struct Admin {
     pub depths: figures::Depths,
     /// What the publisher of events counts; `None` without a broker.
     pub events: Option<Arc<crate::outbox::Figures>>,
+    /// What nodes share for a while; `None` without it.
+    pub redis: Option<crate::redis::Redis>,
     /// Bulk load and unload of patients.
     pub loader: Loader,
 }

@@ -39,6 +39,13 @@
 //! | `vertebra_events_watermarks_total` | counter | | watermarks of confirmed events in the log |
 //! | `vertebra_events_sessions_lost_total` | counter | | connections to RabbitMQ that ended by a fault |
 //! | `vertebra_events_publishing` | gauge | | 1 while connected to RabbitMQ and not blocked by it |
+//! | `vertebra_redis_up` | gauge | | 1 while Redis is asked; no figure of Redis without one |
+//! | `vertebra_redis_nonces_total` | counter | `answer` (first, taken, none) | tokens of reads claimed there; `none`: it did not say, so this node alone decided |
+//! | `vertebra_redis_rates_total` | counter | | buckets of clients charged there |
+//! | `vertebra_redis_late_total`, `…_refused_total` | counter | | answers that came too late; commands it refused |
+//! | `vertebra_redis_sessions_lost_total` | counter | | connections that ended by a fault |
+//! | `vertebra_redis_forgotten_total` | counter | | how often it had forgotten what this node had told it |
+//! | `vertebra_redis_memory_bytes`, `…_memory_bytes_max` | gauge, bytes | | what it says of its memory; bound 0: none |
 //! | `vertebra_mailboxes` | gauge | | mailboxes registered |
 //! | `vertebra_inbox_messages` | gauge | | messages waiting in all inboxes |
 //! | `vertebra_inbox_oldest_seconds` | gauge, s | | age of the oldest waiting message |

@@ -55,6 +55,9 @@ pub struct Status {
     /// Events to RabbitMQ.
     #[serde(default)]
     pub events: super::outbox::EventsView,
+    /// Redis, as this node sees it.
+    #[serde(default)]
+    pub redis: super::redis::RedisView,
 }
 
 /// What all members have in common, as this node sees it.
@@ -427,6 +430,7 @@ impl Admin {
             audit_entries: self.audit.head().sequence,
             patients: crate::services::pds::state::records(&self.ledger),
             events: self.events_view(log.leader),
+            redis: self.redis_view(),
         }
     }
 }

@@ -423,6 +423,7 @@ fn status() -> Status {
         audit_entries: 9_876,
         patients: 507,
         events: Default::default(),
+        redis: Default::default(),
     }
 }
 
