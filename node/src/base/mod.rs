@@ -1,9 +1,11 @@
-//! Identifiers, time, checksums, limits. Names nothing else of ours.
+//! Identifiers, time, checksums, limits, which release this is, whom TLS clients trust. Names nothing else of ours.
 
 pub mod checksum;
 pub mod id;
 pub mod limits;
+pub mod release;
 pub mod time;
+pub mod trust;
 
 pub use id::{Digest, LogIndex, NHS_NUMBER_KEY_BYTES, NhsNumber, NodeId, OdsCode, RequestId, UploadId, is_uuid};
 pub use time::{Clock, Timestamp};
