@@ -7,6 +7,7 @@
 //! A path may begin with `$CREDENTIALS_DIRECTORY/` (systemd's `LoadCredential=`); any other relative path is relative to
 //! the folder of the configuration file. Sizes are bytes, times milliseconds, both plain integers.
 
+mod beside;
 mod check;
 mod lock;
 mod secret;
@@ -14,12 +15,12 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Number, broker_address, numbers};
+pub use beside::{Rabbitmq, Redis};
+pub use check::{Number, broker_address, numbers, redis_problems};
 pub use lock::{DataLock, DataLockError};
 pub use secret::{Secret, SecretError};
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,9 @@ pub struct Config {
     /// The broker that events go to. Default none: then none leave this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<Rabbitmq>,
+    /// The Redis that nodes share what is short-lived through. Default none: then each keeps it to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
     /// Segments and reserve.
     #[serde(default)]
     pub journal: Journal,
@@ -328,56 +332,6 @@ impl Pds {
             digits(self.number_first),
             digits(self.number_first + self.number_count - 1),
         )
-    }
-}
-
-/// `[rabbitmq]`, the same on every node: the one that leads publishes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rabbitmq {
-    /// `amqps://HOST[:PORT][/VHOST]` of each broker of one RabbitMQ cluster, 1 to 8, tried in turn; `amqp://` on loopback
-    /// only, because events hold NHS numbers. Required; without user and password.
-    pub urls: Vec<String>,
-    /// File with `USER:PASSWORD`, read at every connect. Required; a secret.
-    pub credentials: PathBuf,
-    /// PEM file: the authorities that sign the brokers' certificates. Required with `amqps`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-    /// PEM file: this node's certificate, for brokers that ask clients for one. Default none; only with `key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PathBuf>,
-    /// PEM file: its private key. Default none; only with `certificate`; a secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<PathBuf>,
-    /// Durable topic exchange, made when absent: 1 to 200 visible characters. Default `events`.
-    #[serde(default = "exchange_default")]
-    pub exchange: String,
-    /// Durable quorum queues, made when absent, each with the routing keys it is bound by: at most 32 of at most 32.
-    /// Default `{ "events.all" = ["#"] }`.
-    #[serde(default = "queues_default")]
-    pub queues: BTreeMap<String, Vec<String>>,
-}
-
-fn exchange_default() -> String {
-    "events".to_owned()
-}
-
-fn queues_default() -> BTreeMap<String, Vec<String>> {
-    BTreeMap::from([("events.all".to_owned(), vec!["#".to_owned()])])
-}
-
-impl Rabbitmq {
-    /// With defaults for all but what is required.
-    pub fn new(urls: Vec<String>, credentials: PathBuf) -> Rabbitmq {
-        Rabbitmq {
-            urls,
-            credentials,
-            ca: None,
-            certificate: None,
-            key: None,
-            exchange: exchange_default(),
-            queues: queues_default(),
-        }
     }
 }
 
@@ -684,6 +638,7 @@ impl Config {
                 ..Pds::default()
             },
             rabbitmq: None,
+            redis: None,
             journal: Journal {
                 log_segment_bytes: 16 * MIB,
                 bodies_segment_bytes: 16 * MIB,

@@ -18,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod outbox;
+pub mod redis;
 pub mod ring;
 pub mod services;
 pub mod systemd;

@@ -39,6 +39,13 @@
 //! | `vertebra_events_watermarks_total` | counter | | watermarks of confirmed events in the log |
 //! | `vertebra_events_sessions_lost_total` | counter | | connections to RabbitMQ that ended by a fault |
 //! | `vertebra_events_publishing` | gauge | | 1 while connected to RabbitMQ and not blocked by it |
+//! | `vertebra_redis_up` | gauge | | 1 while Redis is asked; no figure of Redis without one |
+//! | `vertebra_redis_nonces_total` | counter | `answer` (first, taken, none) | tokens of reads claimed there; `none`: it did not say, so this node alone decided |
+//! | `vertebra_redis_rates_total` | counter | | buckets of clients charged there |
+//! | `vertebra_redis_late_total`, `…_refused_total` | counter | | answers that came too late; commands it refused |
+//! | `vertebra_redis_sessions_lost_total` | counter | | connections that ended by a fault |
+//! | `vertebra_redis_forgotten_total` | counter | | how often it had forgotten what this node had told it |
+//! | `vertebra_redis_memory_bytes`, `…_memory_bytes_max` | gauge, bytes | | what it says of its memory; bound 0: none |
 //! | `vertebra_mailboxes` | gauge | | mailboxes registered |
 //! | `vertebra_inbox_messages` | gauge | | messages waiting in all inboxes |
 //! | `vertebra_inbox_oldest_seconds` | gauge, s | | age of the oldest waiting message |
@@ -50,10 +57,14 @@
 //! | `vertebra_build_info` | gauge, 1 | `release` | which release runs |
 
 mod process;
+mod served;
 #[cfg(test)]
 mod tests;
 
 pub use process::{Process, process};
+pub use served::{KindFigures, Served, ServedFigures};
+
+use crate::base::release;
 
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -123,6 +134,10 @@ pub struct Metrics {
     page: PrometheusHandle,
     routes: [OnceLock<RouteFigures>; ROUTES_MAX],
     authentications_refused: Counter,
+    /// What releases are compared by.
+    pub served: Served,
+    /// When this process began to count, ms since 1970.
+    pub since_ms: u64,
 }
 
 const METADATA: Metadata<'static> = Metadata::new("vertebra", Level::INFO, None);
@@ -144,11 +159,13 @@ impl Metrics {
             .set_buckets(&SECONDS)
             .expect("the bounds are not empty")
             .build_recorder();
-        let release = vec![Label::new("release", env!("CARGO_PKG_VERSION"))];
+        let release = vec![Label::new("release", release::this().name.as_str())];
         recorder
             .register_gauge(&Key::from_parts("vertebra_build_info", release), &METADATA)
             .set(1.0);
         Metrics {
+            served: Served::default(),
+            since_ms: crate::base::Clock::default().now().ms(),
             routes: [const { OnceLock::new() }; ROUTES_MAX],
             authentications_refused: counter(&recorder, "vertebra_authentications_refused_total", vec![]),
             page: recorder.handle(),

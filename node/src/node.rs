@@ -5,6 +5,7 @@
 //! | `log` | Raft, the journal's task and ring, every write to the ledger |
 //! | `reactor-N` | one for each core but the log's: sockets, TLS, HTTP, the services |
 //! | `outbox` | where RabbitMQ is configured: takes events to it |
+//! | `redis` | where Redis is configured: its connection |
 //! | `operator` | the admin doors and what is done by the clock |
 //! | `watchdog` | looks at the others' turns, feeds systemd |
 //!
@@ -12,10 +13,13 @@
 //! of a stop: reactors finish their requests, the operator's doors close, the log checkpoints and closes.
 
 mod apply;
+mod beside;
 mod figures;
 mod services;
 mod threads;
 mod upkeep;
+
+pub use beside::redis_settings;
 
 use crate::admin::Admin;
 use crate::admin::verify::Store;
@@ -24,8 +28,8 @@ use crate::auth::nhsmesh::SharedKeys;
 use crate::auth::nonces::{self, Nonces};
 use crate::auth::rate::{self, Rates};
 use crate::auth::token::{Keys, KeysError, Policy, Tokens};
-use crate::base::Clock;
-use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Rabbitmq, Secret, SecretError};
+use crate::base::{Clock, release};
+use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Secret, SecretError};
 use crate::http::{
     Answered, ClientAuthentication, Door, Limits, RevocationPolicy, ShutdownTrigger, TlsError, TlsMaterial, TlsPolicy,
     TlsShared,
@@ -34,13 +38,14 @@ use crate::journal::JournalConfig;
 use crate::log::backup::{self, RestoreError, Restored, Source};
 use crate::log::{Log, LogConfig, OpenError, Opened, PeerTls, PeerTlsError, PeerTlsFiles, Peering};
 use crate::metrics::Metrics;
-use crate::outbox::{self, Broker, Publisher};
+use crate::redis::Redis;
 use crate::ring::socket::bind_shared;
 use crate::services::identity::api::Identity;
 use crate::services::mesh::{api::Mesh, state::TOKEN_MS};
 use crate::services::pds::api::{Pds, ReadEntries};
 use crate::services::pds::{records::Records, rules};
 use crate::systemd::{self, PrivilegeError, Watchdog};
+use beside::Beside;
 use services::Services;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -237,7 +242,7 @@ fn log_config(config: &Config) -> LogConfig {
         node: config.node.id,
         name: config.node.name.clone(),
         site: config.node.site.clone(),
-        release: env!("CARGO_PKG_VERSION"),
+        release: &release::this().name,
         folder: config.node.data.clone(),
         checkpoint_bytes: config.ledger.checkpoint_bytes as usize,
         checkpoint_ms: config.ledger.checkpoint_ms,
@@ -246,6 +251,7 @@ fn log_config(config: &Config) -> LogConfig {
         clock_jump_ms_max: config.log.clock_jump_ms_max,
         stale_ms_max: config.log.stale_ms_max,
         reclaim_bytes_per_second: config.journal.reclaim_bytes_per_second,
+        level_of: apply::level_of,
     }
 }
 
@@ -489,43 +495,24 @@ fn set_clock(clock: &Clock, log: &Log, sandbox: bool) {
     }
 }
 
-/// The publisher's thread, and what ends it.
-type OutboxThread = (Thread, outbox::Stop);
-
-/// Starts the publisher where a broker is configured; gives its thread with what ends it, and what it counts.
-fn start_outbox(config: &Config, opened: &Opened) -> Result<Option<(OutboxThread, Arc<outbox::Figures>)>, NodeError> {
-    let Some(rabbitmq) = &config.rabbitmq else {
-        return Ok(None);
-    };
-    let broker = broker(&config.node.name, rabbitmq);
-    let (publisher, figures, stop) = Publisher::new(broker, opened.log.clone(), opened.ledger.clone());
-    let thread = Thread::spawn("outbox", move || publisher.run())?;
-    Ok(Some(((thread, stop), figures)))
-}
-
-/// The broker as the publisher knows it.
-fn broker(name: &str, rabbitmq: &Rabbitmq) -> Broker {
-    Broker {
-        name: format!("vertebra {name}"),
-        urls: rabbitmq.urls.clone(),
-        credentials: rabbitmq.credentials.clone(),
-        ca: rabbitmq.ca.clone(),
-        identity: rabbitmq.certificate.clone().zip(rabbitmq.key.clone()),
-        exchange: rabbitmq.exchange.clone(),
-        queues: rabbitmq.queues.clone(),
-    }
-}
-
 /// What the calls of MESH stand on.
-fn mesh(config: &Config, opened: &Opened, audit: Audit, clock: Clock, keys: Arc<SharedKeys>, sandbox: bool) -> Mesh {
+fn mesh(
+    config: &Config,
+    opened: &Opened,
+    identity: &Identity,
+    keys: Arc<SharedKeys>,
+    redis: Option<Redis>,
+    sandbox: bool,
+) -> Mesh {
+    let nonces = Nonces::new(nonces::ENTRIES_MAX, TOKEN_MS).shared_by(redis);
     Mesh {
         log: opened.log.clone(),
         ledger: opened.ledger.clone(),
         bodies: opened.bodies.clone(),
-        audit,
-        clock,
+        audit: identity.audit.clone(),
+        clock: identity.clock.clone(),
         keys,
-        nonces: Arc::new(Nonces::new(nonces::ENTRIES_MAX, TOKEN_MS)),
+        nonces: Arc::new(nonces),
         sandbox,
         restrict_workflows: config.mesh.restrict_workflows,
     }
@@ -595,7 +582,7 @@ struct Running {
     log_thread: threads::LogThread,
     reactors: Vec<Thread>,
     front: ShutdownTrigger,
-    outbox: Option<OutboxThread>,
+    beside: Beside,
     operator: Thread,
     back: ShutdownTrigger,
     watchdog: Thread,
@@ -629,10 +616,11 @@ impl Running {
         let observer = Arc::new(move |answered: &Answered| figures::observe(&observer, answered));
         let door = Door::new(limits(&config), Some(observer));
         let rates = Arc::new(Rates::new(rate::CLIENTS_MAX));
+        let (beside, events, redis) = Beside::start(&config, &opened, &door, &rates)?;
         let (own_audit, own_clock) = (audit.clone(), clock.clone());
         let identity = identity(&config, &opened, own_audit, own_clock, tokens.clone(), rates, sandbox);
         let services = Services {
-            mesh: mesh(&config, &opened, audit.clone(), clock.clone(), keys, sandbox),
+            mesh: mesh(&config, &opened, &identity, keys, redis.clone(), sandbox),
             pds: pds(&config, &identity, sandbox.then_some(addresses.http), read_entries),
             identity,
         };
@@ -658,12 +646,13 @@ impl Running {
             tls,
             peer_tls,
             tokens,
+            founded: opened.founded,
         };
         let heads = (opened.ledger.clone(), config.node.id);
         let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());
-        let (outbox, events) = start_outbox(&config, &opened)?.unzip();
         let admin = Admin {
             events,
+            redis,
             loader,
             config,
             log: opened.log,
@@ -696,7 +685,7 @@ impl Running {
             log_thread,
             reactors,
             front,
-            outbox,
+            beside,
             operator,
             back,
             watchdog,
@@ -713,10 +702,7 @@ impl Running {
         for reactor in self.reactors {
             ended = ended.and(reactor.join());
         }
-        if let Some((outbox, stop)) = self.outbox {
-            stop.trigger();
-            ended = ended.and(outbox.join());
-        }
+        ended = ended.and(self.beside.stop());
         self.back.trigger();
         ended = ended.and(self.operator.join());
         // Whatever became of the others: what was acknowledged is checkpointed.

@@ -107,6 +107,8 @@ BAD = {
   'the witness as primary' => [{ 'vertebra::redis::primary' => WITNESS }, /no node/],
   'a password that is short' => [{ 'vertebra::redis::password' => 'secret' }, /password/],
   'a password that would end its line' => [{ 'vertebra::redis::password' => "#{'a' * 32}\nport 6379" }, /password/],
+  'a password of sharing that is short' => [{ 'vertebra::sharing::password' => 'secret' }, /password/],
+  'a sharing certificate that is no path' => [{ 'vertebra::sharing::certificate' => 'machine.pem' }, /certificate/],
   'a cookie with a space' => [{ 'vertebra::rabbitmq::cookie' => "#{'a' * 32} b" }, /cookie/],
   'a password that would leave its JSON' => [{ 'vertebra::rabbitmq::password' => "#{'a' * 32}\"" }, /password/],
   'memory without a bound' => [{ 'vertebra::redis::memory_bytes_max' => 0 }, /memory_bytes_max/],

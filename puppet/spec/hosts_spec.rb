@@ -53,6 +53,19 @@ MEMBERS.each do |name, member|
       is_expected.to contain_file('/etc/vertebra/tls/events-login').with('mode' => '0640', 'group' => 'vertebra')
     end
 
+    it 'finds Redis by all sentinels, its own first, with a password that nobody else reads and over TLS' do
+      section = text_of(catalogue, '/etc/vertebra/node.toml')[/^\[redis\]\n(.*?)(?:\n\n|\z)/m, 1]
+      sentinels = JSON.parse(section[/^sentinels = (\[.*?\])$/, 1])
+      expect(sentinels.first).to eq("#{name}:26379")
+      expect(sentinels).to match_array(MEMBERS.keys.map { |member| "#{member}:26379" })
+      expect(section).to include('ca = "/etc/vertebra/tls/sharing-ca.pem"')
+      # The same name and password as Sentinel and Redis have.
+      sentinel = text_of(catalogue, '/etc/redis/sentinel.conf.puppet')
+      expect(sentinel).to include("sentinel monitor #{section[/^primary = "(.*)"$/, 1]} ")
+      expect(sentinel).to include("requirepass #{text_of(catalogue, '/etc/vertebra/tls/sharing-password')}\n")
+      is_expected.to contain_file('/etc/vertebra/tls/sharing-password').with('mode' => '0640', 'group' => 'vertebra')
+    end
+
     it 'asks all other members to be taken in, unless it is the founder' do
       others = MEMBERS.reject { |other, _| other == name }.map { |_, other| "#{other['address']}:8444" }
       peers = text_of(catalogue, '/etc/vertebra/node.toml')[/^peers = \[(.*)\]$/, 1].scan(/"([^"]+)"/).flatten

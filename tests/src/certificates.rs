@@ -105,3 +105,31 @@ impl Authority {
         }
     }
 }
+
+/// An authority (PEM), the identity of a service at `localhost` that it signed, and that of a node that uses it.
+pub fn service_certificates() -> (String, Identity, Identity) {
+    let key = KeyPair::generate().expect("ring makes keys");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Test CA of services");
+    let ca = params.self_signed(&key).expect("an authority signs itself").pem();
+    let authority = Issuer::new(params, key);
+    let signed = |name: &str, usages: &[ExtendedKeyUsagePurpose]| {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
+        params.extended_key_usages = usages.to_vec();
+        let certificate = params.signed_by(&key, &authority).expect("the authority signs").pem();
+        Identity {
+            certificate,
+            key: key.serialize_pem(),
+        }
+    };
+    let (serves, asks) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+    // Services of one kind are each other's clients too.
+    let server = signed("localhost", &[serves, asks.clone()]);
+    let client = signed("node", &[asks]);
+    (ca, server, client)
+}

@@ -18,6 +18,8 @@ pub mod pds;
 pub mod process;
 pub mod python;
 pub mod rabbit;
+pub mod redis;
+pub mod release;
 pub mod site;
 pub mod tokens;
 pub mod wire;

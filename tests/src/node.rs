@@ -266,9 +266,15 @@ impl Node {
 
     /// The same through member `member` (0 is the first) of a sandbox of several.
     pub fn mailbox_through(&self, member: usize, at: usize) -> Mailbox {
+        let target = self.target_through(member, Some(&self.identity_of(at)));
+        Mailbox::new(target, self.credentials(at))
+    }
+
+    /// Where clients connect to member `member` of a sandbox of several, presenting `identity`.
+    pub fn target_through(&self, member: usize, identity: Option<&Identity>) -> Target {
         let (host, address) = split_url(&self.text_at(&format!("/members/{member}/url")));
-        let tls = Some(connector(&self.ca(), Some(&self.identity_of(at))));
-        Mailbox::new(Target { address, host, tls }, self.credentials(at))
+        let tls = Some(connector(&self.ca(), identity));
+        Target { address, host, tls }
     }
 
     /// The operator's listener.

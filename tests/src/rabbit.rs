@@ -1,6 +1,6 @@
 //! RabbitMQ as a site runs it, from Debian's package, in a folder and on ports of its own; and a subscriber.
 
-use crate::certificates::Identity;
+use crate::certificates::{Identity, service_certificates};
 use crate::node::{Folder, free_port};
 use crate::process::{Process, signal};
 use futures_util::StreamExt;
@@ -8,9 +8,6 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, Queu
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use nix::sys::signal::Signal;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -66,7 +63,7 @@ impl Rabbit {
     /// Starts `count` brokers that form a cluster, and waits until all serve.
     pub fn cluster(count: usize) -> Rabbit {
         let folder = Folder::new("rabbit");
-        let (ca, server, client) = certificates();
+        let (ca, server, client) = service_certificates();
         let epmd_port = free_port();
         let names = Process::start(
             Command::new("epmd").args(["-port", &epmd_port.to_string()]),
@@ -269,30 +266,6 @@ impl Broker {
     pub fn url(&self) -> String {
         format!("amqp://{LOGIN}@127.0.0.1:{}", self.port)
     }
-}
-
-/// An authority, a broker's certificate for `localhost`, and a client's.
-fn certificates() -> (String, Identity, Identity) {
-    let key = KeyPair::generate().expect("ring makes keys");
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.distinguished_name.push(DnType::CommonName, "Broker test CA");
-    let ca = params.self_signed(&key).expect("an authority signs itself").pem();
-    let authority = Issuer::new(params, key);
-    let signed = |name: &str, usage| {
-        let key = KeyPair::generate().expect("ring makes keys");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
-        params.extended_key_usages = vec![usage];
-        let certificate = params.signed_by(&key, &authority).expect("the authority signs").pem();
-        Identity {
-            certificate,
-            key: key.serialize_pem(),
-        }
-    };
-    let server = signed("localhost", ExtendedKeyUsagePurpose::ServerAuth);
-    let client = signed("node", ExtendedKeyUsagePurpose::ClientAuth);
-    (ca, server, client)
 }
 
 /// An event as a subscriber got it.

@@ -32,7 +32,7 @@ const DIRECTION: [(&str, &[&str]); 18] = [
         "admin",
         &[
             "base", "metrics", "http", "log", "ledger", "bodies", "audit", "journal", "services", "config", "auth",
-            "outbox",
+            "outbox", "redis",
         ],
     ),
     ("node", &["*"]),

@@ -35,7 +35,7 @@ pub struct ClientView {
     pub modes: Vec<String>,
     /// What its tokens may be for.
     pub scopes: Vec<String>,
-    /// Requests a second, on each node.
+    /// Requests a second; on each node, where nodes share no Redis.
     pub requests_per_second: u32,
     /// May be used.
     pub active: bool,
@@ -69,7 +69,7 @@ pub struct ClientChange {
     /// What its tokens may be for; default: nothing in particular.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
-    /// Requests a second, on each node: 1 to 100000; default 5.
+    /// Requests a second; on each node, where nodes share no Redis: 1 to 100000; default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
     /// May be used; default true.

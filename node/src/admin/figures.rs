@@ -129,6 +129,7 @@ impl Admin {
             s.add_for("mailbox_oldest_seconds", "mailbox", mailbox, age(*oldest));
         }
         self.sample_events(&mut s);
+        self.sample_redis(&mut s);
         let wall = crate::base::Clock::default().now().ms();
         if let Some(seconds) = status::certificate_seconds(&self.config.tls.certificate, wall) {
             s.add("certificate_expiry_seconds", seconds as f64);

@@ -1,7 +1,7 @@
 //! Certificate and token → [`Caller`]. A handler cannot be called without one.
 //!
 //! Owns: the NHSMESH header, access tokens and the keys behind them, the organisation in a client certificate's name, single
-//! use of tokens on this node, how often a client may ask. Must never know: mailboxes, messages, which clients there are,
+//! use of tokens, how often a client may ask. Must never know: mailboxes, messages, which clients there are,
 //! where a password is kept. Whoever holds those asks this module to judge.
 //! Invariants: a secret never reaches a log, an error or `Debug`; comparisons of secrets take the same time whatever
 //! they find; a token that was judged good once is never judged good again while its timestamp is valid.

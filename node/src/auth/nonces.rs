@@ -1,8 +1,9 @@
-//! Single use of tokens on this node: what was seen within the validity of its timestamp.
+//! Single use of tokens: what was seen on this node within the validity of its timestamp, and what Redis knows of others.
 //!
-//! Reads are judged here alone; writes are judged here and, through the log, on every node. So what this cannot catch
-//! is a *read* replayed on another node, or after this node restarted, within the validity, by someone who also holds a
-//! client certificate of the organisation.
+//! Reads are judged here; writes are judged here and, through the log, on every node. A read is also claimed in Redis, where
+//! there is one and it answers ([`Nonces::is_taken_elsewhere`]). Without that answer what this cannot catch is a *read*
+//! replayed on another node, or after this node restarted, within the validity, by someone who also holds a client certificate
+//! of the organisation. On this node no answer of Redis makes a spent token good again.
 //!
 //! Fingerprints are 64 bits, keyed at random when the process starts, so that nobody can prepare two tokens that
 //! collide; by chance one token in some 10^12 is refused as a replay and the client sends another. They lie in buckets
@@ -11,6 +12,7 @@
 //! [`Spend::Full`]: an evicted fingerprint would be a replay hole.
 
 use crate::base::Timestamp;
+use crate::redis::{Claim, Redis};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
@@ -22,6 +24,9 @@ const BUCKET_MS: u64 = 10 * 60 * 1000;
 const SHARDS: usize = 64;
 /// Default bound on fingerprints: two hours at 2,000 calls a second, at most about 300 MB, reached only at that rate.
 pub const ENTRIES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where Redis keeps them.
+const KEY: &[u8] = b"vertebra:n:";
 
 /// How a token was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,7 @@ pub struct Nonces {
     key: RandomState,
     entries_max: usize,
     validity_ms: u64,
+    shared: Option<Redis>,
 }
 
 #[derive(Default)]
@@ -60,6 +66,29 @@ impl Nonces {
             key: RandomState::new(),
             entries_max: entries_max.div_ceil(SHARDS),
             validity_ms,
+            shared: None,
+        }
+    }
+
+    /// The same, asking `redis` about other nodes.
+    pub fn shared_by(self, redis: Option<Redis>) -> Nonces {
+        Nonces { shared: redis, ..self }
+    }
+
+    /// Whether another node, or this one before its start, has seen the token, which was spent here a moment ago. When Redis
+    /// does not say in time, nobody has.
+    pub async fn is_taken_elsewhere(&self, fingerprint: &[u8; 16], stamped: Timestamp, now: Timestamp) -> bool {
+        let Some(redis) = &self.shared else {
+            return false;
+        };
+        let mut key = [0; KEY.len() + 16];
+        key[..KEY.len()].copy_from_slice(KEY);
+        key[KEY.len()..].copy_from_slice(fingerprint);
+        // A bucket longer than it is valid here: another node's clock may be behind.
+        let until = stamped.plus_ms(self.validity_ms + BUCKET_MS);
+        match redis.claim(&key, until.since_ms(now)).await {
+            Claim::Taken => true,
+            Claim::First | Claim::Unknown => false,
         }
     }
 

@@ -1,10 +1,13 @@
-//! Identifiers, time, checksums, limits, the way to the blocking pool. Names nothing else of ours.
+//! Identifiers, time, checksums, limits, which release this is, the way to the blocking pool, whom TLS clients trust. Names
+//! nothing else of ours.
 
 pub mod blocking;
 pub mod checksum;
 pub mod id;
 pub mod limits;
+pub mod release;
 pub mod time;
+pub mod trust;
 
 pub use id::{Digest, LogIndex, NHS_NUMBER_KEY_BYTES, NhsNumber, NodeId, OdsCode, RequestId, UploadId, is_uuid};
 pub use time::{Clock, Timestamp};

@@ -56,7 +56,7 @@ pub(super) struct ChangeArgs {
     /// What its tokens may be for; repeat for more; all of them: they replace those before
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Requests a second, on each node [default in a new client: 5]
+    /// Requests a second; on each node, where nodes share no Redis [default in a new client: 5]
     #[arg(long, value_name = "NUMBER")]
     rate: Option<u32>,
     /// May be used

@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod host;
+mod redis;
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             lines.extend(secrets(&config));
             lines.extend(listening(&config));
             lines.extend(rabbitmq(&config));
+            lines.extend(redis::lines(&config));
         }
         Err(error) => lines.push(Line::fail(
             "configuration",
@@ -101,10 +103,6 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             "correct it; `vertebra config check FILE` shows every problem",
         )),
     }
-    lines.push(Line::ok(
-        "Redis",
-        "not configured: read nonces and rate limits are kept by this node alone",
-    ));
     match args.json {
         true => print(&format!(
             "{}\n",

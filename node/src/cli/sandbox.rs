@@ -1,5 +1,6 @@
 //! `vertebra sandbox`: a cluster of one, or of several, that a newcomer starts with one command.
 
+mod beside;
 mod cluster;
 mod tokens;
 
@@ -12,7 +13,7 @@ use super::{CliError, print};
 use crate::admin::directory::{MailboxChange, WorkflowChange};
 use crate::admin::patients::VersionView;
 use crate::admin::status::Status;
-use crate::config::{Config, LogLevel, Rabbitmq, broker_address};
+use crate::config::{Config, LogLevel};
 use crate::node::{self, Started};
 use crate::services::pds::api::ReadEntries;
 use crate::services::pds::load::BATCH_LINES_MAX;
@@ -42,24 +43,8 @@ pub(super) struct Args {
     /// Threads that serve, 1 to 256 [default: one for each core but the log's, at most 4]
     #[arg(long, conflicts_with = "members", value_parser = clap::value_parser!(u64).range(1..=256))]
     reactors: Option<u64>,
-    /// A RabbitMQ to send events to: amqp://127.0.0.1:5672 say; repeat for more brokers of its cluster; none leave without it
-    #[arg(long, value_name = "URL", requires = "rabbitmq_credentials")]
-    rabbitmq: Vec<String>,
-    /// File with USER:PASSWORD of that RabbitMQ
-    #[arg(long, value_name = "FILE", requires = "rabbitmq")]
-    rabbitmq_credentials: Option<PathBuf>,
-    /// Authorities of its certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "rabbitmq")]
-    rabbitmq_ca: Option<PathBuf>,
-    /// Certificate that the sandbox shows it, PEM
-    #[arg(long, value_name = "FILE", requires = "rabbitmq_key")]
-    rabbitmq_certificate: Option<PathBuf>,
-    /// Key of that certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "rabbitmq_certificate")]
-    rabbitmq_key: Option<PathBuf>,
-    /// Routing key by which its queue is bound; repeat for more
-    #[arg(long, value_name = "KEY", default_value = "#")]
-    rabbitmq_bind: Vec<String>,
+    #[command(flatten)]
+    beside: beside::Args,
     /// error, warn, info, debug or trace, to standard error
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     log_level: LogLevel,
@@ -247,6 +232,7 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
             folder,
             listen: args.listen,
             members: args.members,
+            redis: args.beside.redis()?,
             // Their lines go to files, where nobody minds more of them.
             level: match args.log_level {
                 LogLevel::Error | LogLevel::Warn => LogLevel::Info,
@@ -274,7 +260,8 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
         config.http.reactors = reactors;
     }
     config.logging.level = args.log_level;
-    config.rabbitmq = rabbitmq(args)?;
+    config.rabbitmq = args.beside.rabbitmq()?;
+    config.redis = args.beside.redis()?;
     if args.read_entries.is_some() {
         eprintln!("vertebra: --read-entries is for the bench: reads are answered without waiting for the audit");
     }
@@ -304,24 +291,6 @@ pub(super) fn run(args: &Args) -> Result<u8, CliError> {
     let _ = fs::remove_file(folder.join(FILE));
     ended.map_err(|error| CliError::Failed(error.to_string()))?;
     Ok(u8::from(failed.load(Ordering::Relaxed)))
-}
-
-/// The broker that the arguments name.
-fn rabbitmq(args: &Args) -> Result<Option<Rabbitmq>, CliError> {
-    let Some(credentials) = &args.rabbitmq_credentials else {
-        return Ok(None);
-    };
-    for url in &args.rabbitmq {
-        broker_address(url).map_err(|what| CliError::Usage(format!("--rabbitmq {what}")))?;
-    }
-    let mut rabbitmq = Rabbitmq::new(args.rabbitmq.clone(), credentials.clone());
-    rabbitmq.ca.clone_from(&args.rabbitmq_ca);
-    rabbitmq.certificate.clone_from(&args.rabbitmq_certificate);
-    rabbitmq.key.clone_from(&args.rabbitmq_key);
-    for keys in rabbitmq.queues.values_mut() {
-        keys.clone_from(&args.rabbitmq_bind);
-    }
-    Ok(Some(rabbitmq))
 }
 
 /// Makes the folder, closed to others.

@@ -3,6 +3,7 @@
 use super::client::{Door, Target};
 use super::table::{grouped, micros, span, table};
 use super::{CliError, print};
+use crate::admin::redis::{NO_REDIS, RedisView};
 use crate::admin::status::{Member, State, Status, bytes_text};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -201,5 +202,32 @@ pub(super) fn render(status: &Status) -> String {
             events.broker
         ));
     }
+    text.push_str(&redis_lines(&status.redis));
+    text
+}
+
+/// Redis, and who is seen there; nothing on a node without it.
+fn redis_lines(redis: &RedisView) -> String {
+    let mut text = String::new();
+    // A node of an older release says nothing of it.
+    if redis.state.is_empty() || redis.state == NO_REDIS {
+        return text;
+    }
+    for worry in &redis.worries {
+        text.push_str(&format!("  ! {worry}\n"));
+    }
+    let nodes = redis.nodes.iter().map(|node| format!("{} ({})", node.name, node.id));
+    let nodes = nodes.collect::<Vec<_>>().join(", ");
+    let seen = if nodes.is_empty() { "nobody" } else { &nodes };
+    text.push_str(&format!(
+        "redis: {} for {}, {}; seen there: {seen}\n",
+        redis.state,
+        span(redis.seconds),
+        if redis.primary.is_empty() {
+            "no primary yet"
+        } else {
+            &redis.primary
+        },
+    ));
     text
 }

@@ -1,6 +1,6 @@
 //! What a configuration must be: ranges, paths, and where in the file a problem stands.
 
-use super::{Config, Problem, Rabbitmq};
+use super::{Config, Problem, Rabbitmq, Redis};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,9 @@ pub fn numbers(c: &Config) -> Vec<Number> {
         n("pds.number_first", c.pds.number_first, "", 0..=999_999_999),
         n("pds.number_count", c.pds.number_count, "", 1..=1_000_000_000),
     ];
-    [others, front_door(c), stores(c)].concat()
+    let redis = c.redis.iter();
+    let beside = redis.map(|redis| n("redis.wait_ms_max", redis.wait_ms_max, "ms", 5..=100));
+    [others, front_door(c), stores(c), beside.collect()].concat()
 }
 
 fn front_door(c: &Config) -> Vec<Number> {
@@ -225,6 +227,7 @@ pub(super) fn values(config: &Config) -> Vec<Problem> {
     problems.extend(tokens(config));
     problems.extend(cluster(config));
     problems.extend(config.rabbitmq.iter().flat_map(rabbitmq));
+    problems.extend(config.redis.iter().flat_map(redis_problems));
     problems.extend(files(config));
     problems
 }
@@ -346,12 +349,17 @@ pub fn broker_address(url: &str) -> Result<(String, u16), &'static str> {
         }
         Some(_) | None => (authority, port),
     };
-    let loopback = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
     match host {
         "" => Err("names no host"),
-        _ if !secure && !loopback => Err("must begin with amqps://; amqp:// is for a broker on loopback"),
+        _ if !secure && !is_loopback(host) => Err("must begin with amqps://; amqp:// is for a broker on loopback"),
         _ => Ok((host.trim_matches(['[', ']']).to_owned(), port)),
     }
+}
+
+/// Whether a host as written names this machine alone.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Addresses and names of `[rabbitmq]`.
@@ -400,6 +408,77 @@ fn rabbitmq(rabbitmq: &Rabbitmq) -> Vec<Problem> {
     problems
 }
 
+/// Most sentinels.
+const SENTINELS_MAX: usize = 16;
+
+/// What is wrong with addresses and names of `[redis]`.
+pub fn redis_problems(redis: &Redis) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    match (&redis.address, redis.sentinels.len()) {
+        (None, 0) => problems.push(problem(
+            "redis.sentinels",
+            "is missing; name the sentinels, or one Redis in redis.address",
+        )),
+        (Some(_), 1..) => problems.push(problem(
+            "redis.address",
+            "stands beside redis.sentinels, which know the primary; keep one of the two",
+        )),
+        (None, count) if count > SENTINELS_MAX => {
+            problems.push(problem("redis.sentinels", "names more than 16; a few are enough"));
+        }
+        (Some(_), 0) | (None, _) => {}
+    }
+    let what = "must be HOST:PORT, as 127.0.0.1:6379 or n1.north.example:26379";
+    let named = redis.address.iter().map(|address| ("redis.address", address));
+    let named: Vec<_> = named
+        .chain(redis.sentinels.iter().map(|address| ("redis.sentinels", address)))
+        .collect();
+    for (key, _) in named.iter().filter(|(_, address)| !is_host_and_port(address)) {
+        problems.push(problem(key, what));
+    }
+    let host = |address: &str| address.rsplit_once(':').is_some_and(|(host, _)| is_loopback(host));
+    if redis.ca.is_none() && !named.iter().all(|(_, address)| host(address)) {
+        let what = "is missing; name the authorities of the servers' certificates: without TLS all must be on loopback";
+        problems.push(problem("redis.ca", what));
+    }
+    for (key, name) in [
+        ("redis.primary", Some(&redis.primary)),
+        ("redis.username", redis.username.as_ref()),
+    ] {
+        let fits =
+            |name: &String| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+        if name.is_some_and(|name| !fits(name)) {
+            problems.push(problem(key, "must be 1 to 200 visible ASCII characters without spaces"));
+        }
+    }
+    if redis.username.is_some() && redis.password.is_none() {
+        problems.push(problem(
+            "redis.password",
+            "is missing; name the file with the password of redis.username",
+        ));
+    }
+    match (&redis.certificate, &redis.key) {
+        (Some(_), None) => problems.push(problem("redis.key", "is missing; give the key of redis.certificate")),
+        (None, Some(_)) => problems.push(problem("redis.certificate", "is missing; give that of redis.key")),
+        (Some(_), Some(_)) if redis.ca.is_none() => {
+            problems.push(problem("redis.ca", "is missing; a certificate is shown over TLS alone"));
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    problems
+}
+
+/// The paths of `[redis]` by their keys.
+fn redis_paths(redis: &mut Redis) -> [(&'static str, &mut Option<PathBuf>); 5] {
+    [
+        ("redis.password", &mut redis.password),
+        ("redis.sentinel_password", &mut redis.sentinel_password),
+        ("redis.ca", &mut redis.ca),
+        ("redis.certificate", &mut redis.certificate),
+        ("redis.key", &mut redis.key),
+    ]
+}
+
 /// Files that must be there: certificates and secrets.
 fn files(config: &Config) -> Vec<Problem> {
     let mut wanted: Vec<(&str, &Path)> = vec![
@@ -440,6 +519,10 @@ fn files(config: &Config) -> Vec<Problem> {
         ] {
             wanted.extend(path.iter().map(|path| (key, path.as_path())));
         }
+    }
+    let mut redis = config.redis.clone();
+    for (key, path) in redis.iter_mut().flat_map(redis_paths) {
+        wanted.extend(path.iter().map(|path| (key, path.as_path())));
     }
     let mut problems = Vec::new();
     for (key, path) in wanted {
@@ -512,6 +595,9 @@ pub(super) fn resolve(config: &mut Config, base: &Path, credentials: Option<&Pat
             path.iter_mut().for_each(|path| each(key, path));
         }
     }
+    for (key, path) in config.redis.iter_mut().flat_map(redis_paths) {
+        path.iter_mut().for_each(|path| each(key, path));
+    }
     problems
 }
 
@@ -583,6 +669,12 @@ fn schema() -> toml::Table {
         key: Some(PathBuf::new()),
         ..rabbitmq
     });
+    let mut redis = Redis::new(Some(String::new()), Vec::new());
+    redis.username = Some(String::new());
+    for (_, path) in redis_paths(&mut redis) {
+        *path = Some(PathBuf::new());
+    }
+    config.redis = Some(redis);
     toml::Table::try_from(config).expect("a configuration is a table of tables")
 }
 

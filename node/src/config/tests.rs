@@ -317,6 +317,64 @@ fn a_broker_is_reached_over_tls_and_its_password_stands_in_no_address() {
 }
 
 #[test]
+fn redis_is_one_or_behind_sentinels_and_in_the_clear_on_loopback_alone() {
+    let folder = Folder::new("redis");
+    let redis = |text: &str| folder.with("redis", text);
+    let whole = "sentinels = [\"n1.north:26379\", \"10.0.0.2:26379\"]\nprimary = \"spine\"\nusername = \"node\"\n\
+                 password = \"shared.key\"\nsentinel_password = \"shared.key\"\nca = \"ca.pem\"\n\
+                 certificate = \"server.pem\"\nkey = \"server.key\"\nwait_ms_max = 5";
+    let config = redis(whole).expect("valid");
+    let effective = config.effective();
+    assert!(
+        effective.contains("wait_ms_max = 5") && effective.contains("# ms, 5 to 100"),
+        "{effective}"
+    );
+    assert_eq!(folder.parse(&effective).expect("its own output"), config);
+    let taken = config.redis.expect("the section is there");
+    assert_eq!(taken.ca, Some(folder.0.join("ca.pem")));
+    for plain in [
+        "address = \"127.0.0.1:6379\"",
+        "address = \"[::1]:1\"",
+        "sentinels = [\"localhost:1\"]",
+    ] {
+        let taken = redis(plain).expect("on loopback no TLS is needed").redis;
+        assert_eq!(taken.map(|redis| redis.wait_ms_max), Some(25));
+    }
+    for (text, key) in [
+        ("primary = \"x\"", "redis.sentinels"),
+        (
+            "address = \"127.0.0.1:1\"\nsentinels = [\"127.0.0.1:2\"]",
+            "redis.address",
+        ),
+        ("address = \"127.0.0.1\"\nca = \"ca.pem\"", "redis.address"),
+        ("address = \"redis://127.0.0.1:1\"\nca = \"ca.pem\"", "redis.address"),
+        ("sentinels = [\"127.0.0.1:0\"]", "redis.sentinels"),
+        ("address = \"10.0.0.1:6379\"", "redis.ca"),
+        ("address = \"127.evil.example:6379\"", "redis.ca"),
+        ("address = \"127.0.0.1:1\"\nusername = \"node\"", "redis.password"),
+        ("address = \"127.0.0.1:1\"\nprimary = \"two words\"", "redis.primary"),
+        (
+            "address = \"127.0.0.1:1\"\nca = \"ca.pem\"\nkey = \"server.key\"",
+            "redis.certificate",
+        ),
+        (
+            "address = \"127.0.0.1:1\"\nca = \"ca.pem\"\ncertificate = \"server.pem\"",
+            "redis.key",
+        ),
+        (
+            "address = \"127.0.0.1:1\"\ncertificate = \"server.pem\"\nkey = \"server.key\"",
+            "redis.ca",
+        ),
+        ("address = \"127.0.0.1:1\"\npassword = \"none\"", "redis.password"),
+        ("address = \"127.0.0.1:1\"\nwait_ms_max = 4", "redis.wait_ms_max"),
+        ("address = \"127.0.0.1:1\"\nwait_ms_max = 101", "redis.wait_ms_max"),
+        ("address = \"127.0.0.1:1\"\nlisen = 1", "redis.lisen"),
+    ] {
+        assert_eq!(refused(redis(text)).key, key, "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::read(Path::new("/nowhere/at/all.toml")).expect_err("no such file");
     assert!(error.to_string().starts_with("/nowhere/at/all.toml: cannot be read"));

@@ -4,14 +4,14 @@
 //! lapin is always told to speak plainly, and the streams it is given are these.
 
 use super::broker::Lost;
+use crate::base::trust;
 use async_compat::{Compat, CompatExt as _};
 use async_rs::traits::Reactor;
 use async_rs::{Tokio, traits};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -32,36 +32,13 @@ impl TlsReactor {
     /// Connections to `host`, whose certificate must be signed by an authority in `ca` (PEM). `identity` is certificate and
     /// key (PEM) for a broker that asks for them.
     pub(super) fn new(host: &str, ca: &str, identity: Option<&(String, String)>) -> Result<TlsReactor, Lost> {
-        let unusable = |what: &str, cause: String| Lost::because(format!("{what} cannot be used: {cause}"));
-        let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-            let authority = authority.map_err(|cause| unusable("rabbitmq.ca", cause.to_string()))?;
-            roots
-                .add(authority)
-                .map_err(|cause| unusable("rabbitmq.ca", cause.to_string()))?;
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|cause| unusable("TLS", cause.to_string()))?
-            .with_root_certificates(roots);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|cause| unusable("rabbitmq.certificate", cause.to_string()))?;
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-                    .map_err(|cause| unusable("rabbitmq.key", cause.to_string()))?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|cause| unusable("rabbitmq.certificate", cause.to_string()))?
-            }
-        };
-        let host =
-            ServerName::try_from(host.to_owned()).map_err(|cause| unusable("the broker's name", cause.to_string()))?;
+        let identity = identity.map(|(certificate, key)| (certificate.as_str(), key.as_str()));
+        let config = trust::client(ca, identity).map_err(|cause| Lost::because(format!("rabbitmq.{cause}")))?;
+        let unusable = |cause: String| Lost::because(format!("the broker's name cannot be used: {cause}"));
+        let host = ServerName::try_from(host.to_owned()).map_err(|cause| unusable(cause.to_string()))?;
         Ok(TlsReactor {
             plain: Tokio::current(),
-            config: Arc::new(config),
+            config,
             host,
         })
     }

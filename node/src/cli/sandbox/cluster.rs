@@ -8,7 +8,7 @@ use crate::admin::status::Status;
 use crate::cli::certificates::{self, make_peers};
 use crate::cli::client::Door;
 use crate::cli::{CliError, print};
-use crate::config::{Cluster, Config, LogLevel, sandbox_socket};
+use crate::config::{Cluster, Config, LogLevel, Redis, sandbox_socket};
 use crate::node::Started;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -51,6 +51,7 @@ pub(super) struct Wanted {
     pub(super) listen: SocketAddr,
     pub(super) members: u64,
     pub(super) level: LogLevel,
+    pub(super) redis: Option<Redis>,
 }
 
 /// One member and its process.
@@ -112,6 +113,7 @@ fn configs(wanted: &Wanted) -> Result<Vec<Config>, CliError> {
         config.admin.socket = sandbox_socket(folder, name);
         config.tokens.token_urls.clone_from(&token_urls);
         config.logging.level = wanted.level;
+        config.redis.clone_from(&wanted.redis);
         let mut cluster = Cluster::sandbox(&folder.join("peers"), name, peer);
         cluster.peers.extend((n > 0).then(|| founder.clone()));
         config.cluster = Some(cluster);

@@ -62,7 +62,7 @@ pub struct Client {
     pub modes: Vec<Mode>,
     /// What its tokens may be for.
     pub scopes: Vec<String>,
-    /// Requests a second, on each node.
+    /// Requests a second; on each node, where nodes share no Redis.
     pub requests_per_second: u32,
     /// May be used.
     pub active: bool,

@@ -117,7 +117,7 @@ pub struct Standing {
     pub ods: OdsCode,
     /// How the client may be used.
     pub modes: Vec<Mode>,
-    /// Requests a second, on each node.
+    /// Requests a second; on each node, where nodes share no Redis.
     pub requests_per_second: u32,
     /// May be used.
     pub active: bool,

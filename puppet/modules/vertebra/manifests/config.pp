@@ -65,8 +65,8 @@ class vertebra::config (
     },
     'logging' => { 'format' => 'journald' },
   }
-  $events = $vertebra::manage_brokers ? {
-    true  => { 'rabbitmq' => $vertebra::events::section },
+  $beside = $vertebra::manage_brokers ? {
+    true  => { 'rabbitmq' => $vertebra::events::section, 'redis' => $vertebra::sharing::section },
     false => {},
   }
   file { '/etc/vertebra/node.toml':
@@ -74,7 +74,7 @@ class vertebra::config (
     owner        => 'root',
     group        => 'vertebra',
     mode         => '0640',
-    content      => epp('vertebra/node.toml.epp', { 'sections' => deep_merge($vertebra::settings, $own, $events) }),
+    content      => epp('vertebra/node.toml.epp', { 'sections' => deep_merge($vertebra::settings, $own, $beside) }),
     validate_cmd => "/usr/bin/env CREDENTIALS_DIRECTORY=${credentials} ${binary} config check %",
   }
 

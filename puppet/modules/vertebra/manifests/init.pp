@@ -54,7 +54,8 @@ class vertebra (
   contain vertebra::secrets
   if $manage_brokers {
     contain vertebra::events
-    Class['vertebra::secrets'] -> Class['vertebra::events'] -> Class['vertebra::config']
+    contain vertebra::sharing
+    Class['vertebra::secrets'] -> Class['vertebra::events', 'vertebra::sharing'] -> Class['vertebra::config']
   }
   contain vertebra::config
   contain vertebra::service

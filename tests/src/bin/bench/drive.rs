@@ -116,3 +116,20 @@ pub async fn cycles(clients: Vec<Client>, rounds: u64) -> Vec<Client> {
     }
     clients
 }
+
+/// Lets each client list its inbox `rounds` times, all at once.
+pub async fn lists(clients: Vec<Client>, rounds: u64) -> Vec<Client> {
+    let tasks = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            for _ in 0..rounds {
+                client.list().await;
+            }
+            client
+        })
+    });
+    let mut clients = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        clients.push(task.await.expect("no client panics"));
+    }
+    clients
+}

@@ -1,6 +1,6 @@
 //! `bench [measure …]`: the speed table, each measure beside its peer in the same run, written to `target/bench.md`.
 //!
-//! Measures: `journal cycle throughput inbox memory restart upload backup slow events`, `cluster` of three nodes, and, on one node
+//! Measures: `journal cycle throughput inbox memory restart upload backup slow events redis`, `cluster` of three nodes, and, on one node
 //! with many patients, `load read audit search fuzzy update`; none named: all of these. `growth` takes long and runs only when it is named. It owns the load and
 //! the peers' processes. It must never be the bottleneck: its own processor time stands in the table.
 //! `VERTEBRA_BENCH_MESSAGES` (1,000,000) is how many messages wait for `memory` and `restart`, `VERTEBRA_BENCH_PATIENTS`
@@ -12,6 +12,7 @@
 mod audit;
 mod backup;
 mod cluster;
+mod commands;
 mod cycle;
 mod demand;
 mod drive;
@@ -25,6 +26,7 @@ mod people;
 mod postgres;
 mod postgres_client;
 mod rabbit_client;
+mod redis;
 mod slow;
 mod trios;
 mod upload;
@@ -121,7 +123,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const MEASURES: [&str; 18] = [
+const MEASURES: [&str; 19] = [
     "journal",
     "cycle",
     "throughput",
@@ -132,6 +134,7 @@ const MEASURES: [&str; 18] = [
     "backup",
     "slow",
     "events",
+    "redis",
     "cluster",
     "load",
     "read",
@@ -146,6 +149,9 @@ const GROWTH: &str = "growth";
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
+    if named.first().is_some_and(|name| name == commands::MEMBER) {
+        return commands::member(&named[1..]);
+    }
     for name in &named {
         assert!(MEASURES.contains(&name.as_str()), "{name} is none of {MEASURES:?}");
     }
@@ -176,6 +182,9 @@ fn main() {
     }
     if wanted("events") {
         rows.extend(show(runtime.block_on(events::measure())));
+    }
+    if wanted("redis") {
+        rows.extend(show(runtime.block_on(redis::measure())));
     }
     if wanted("cluster") {
         rows.extend(show(runtime.block_on(cluster::measure())));

@@ -3,7 +3,7 @@
 //! The order in which a request is judged, so that a refusal tells nothing that the caller has not proved: form of the
 //! header, mailbox in token and path, certificate there at all, time, signature (an unknown mailbox is compared with a
 //! password nobody has, and is refused like a wrong one), single use on this node, certificate against mailbox, mailbox
-//! active, single use in the log (reads; a write's is judged by its command).
+//! active, single use in the log and on other nodes (reads; a write's is judged by its command).
 
 use super::errors::{Failure, Refused};
 use crate::auth::Caller;
@@ -78,14 +78,14 @@ pub(super) struct Gate<'a, R: Read> {
 
 impl<R: Read> Gate<'_, R> {
     /// Proves the caller to be `mailbox` for reading.
-    pub(super) fn may_read(
+    pub(super) async fn may_read(
         &self,
         headers: &HeaderMap,
         peer: &Peer,
         mailbox: &str,
     ) -> Result<(MailboxCaller, MayRead), Denied> {
         let (caller, nonce) = self.prove(headers, peer, Some(mailbox))?;
-        self.unspent(&caller, &nonce)?;
+        self.unspent(&caller, &nonce).await?;
         Ok((caller, MayRead(())))
     }
 
@@ -102,10 +102,10 @@ impl<R: Read> Gate<'_, R> {
 
     /// Lets a caller look up: by certificate alone, since the specification has no token on these calls; a token that is
     /// there must be good.
-    pub(super) fn may_look_up(&self, headers: &HeaderMap, peer: &Peer) -> Result<(Caller, MayLookUp), Denied> {
+    pub(super) async fn may_look_up(&self, headers: &HeaderMap, peer: &Peer) -> Result<(Caller, MayLookUp), Denied> {
         if headers.contains_key(header::AUTHORIZATION) {
             let (caller, nonce) = self.prove(headers, peer, None)?;
-            self.unspent(&caller, &nonce)?;
+            self.unspent(&caller, &nonce).await?;
             return Ok((caller.caller, MayLookUp(())));
         }
         match &peer.certificate {
@@ -206,8 +206,14 @@ impl<R: Read> Gate<'_, R> {
             || MailboxId::parse(name.local_id).is_none_or(|other| state::mailbox(self.ledger, &other).is_none())
     }
 
-    fn unspent(&self, caller: &MailboxCaller, nonce: &Nonce) -> Result<(), Denied> {
-        if state::spent(self.ledger, nonce) {
+    async fn unspent(&self, caller: &MailboxCaller, nonce: &Nonce) -> Result<(), Denied> {
+        let Nonce { fingerprint, stamped } = nonce;
+        let spent = state::spent(self.ledger, nonce)
+            || self
+                .nonces
+                .is_taken_elsewhere(fingerprint, *stamped, self.clock.now())
+                .await;
+        if spent {
             let caller = Some(caller.caller.clone());
             return Err(Denied {
                 failure: Refused::TokenReplayed.into(),

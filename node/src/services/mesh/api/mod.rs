@@ -65,7 +65,7 @@ pub struct Mesh {
     pub clock: Clock,
     /// The keys that sign tokens.
     pub keys: Arc<SharedKeys>,
-    /// Tokens spent on this node; one for all threads.
+    /// Tokens spent; one for all threads.
     pub nonces: Arc<Nonces>,
     /// Test-only calls exist and a client certificate is optional.
     pub sandbox: bool,
@@ -215,7 +215,7 @@ impl Mesh {
         let mailbox = asked.parameters.mailbox.as_str();
         match route.does {
             Does::Open(_) => (None, Err(Refused::UnknownPath.into())),
-            Does::Read(call) => match self.gate().may_read(headers, peer, mailbox) {
+            Does::Read(call) => match self.gate().may_read(headers, peer, mailbox).await {
                 Err(Denied { failure, caller }) => (caller, Err(failure)),
                 Ok((caller, grant)) => {
                     let result = match checked {
@@ -235,7 +235,7 @@ impl Mesh {
                     (Some(caller.caller), result)
                 }
             },
-            Does::LookUp(call) => match self.gate().may_look_up(headers, peer) {
+            Does::LookUp(call) => match self.gate().may_look_up(headers, peer).await {
                 Err(Denied { failure, caller }) => (caller, Err(failure)),
                 Ok((caller, grant)) => {
                     let result = checked.and_then(|()| self.look_up(call, asked, &caller, grant));
@@ -341,7 +341,7 @@ impl Mesh {
     fn ping(&self) -> Response {
         let pong = views::Pong {
             env: if self.sandbox { "sandbox" } else { "live" },
-            build_label: env!("CARGO_PKG_VERSION"),
+            build_label: &crate::base::release::this().name,
             status: "running",
             outcome: "Yes",
         };
