@@ -22,7 +22,7 @@ use super::tables::{self, Row};
 use super::types::{Leader, LogId, SnapshotMeta, TypeConfig, log_id};
 use crate::base::{Digest, UploadId, blocking};
 use crate::bodies::Bodies;
-use crate::journal::{Record, Stream};
+use crate::journal::{AppendError, Record, Stream};
 use crate::ledger::{Hold, Ledger, Opened, Read};
 use bytes::Bytes;
 use openraft::RaftSnapshotBuilder;
@@ -59,6 +59,8 @@ const SCRATCH: &str = "scratch";
 pub(super) const BACKUP: &str = "backup";
 /// Held entries written to the journal at a time.
 const INSTALL_BYTES: usize = 4 * 1024 * 1024;
+/// An installation that the full disk refused is tried again after this.
+const ROOM_RETRY: Duration = Duration::from_millis(250);
 pub(super) const ENTRY_HEADER_BYTES: usize = 28;
 
 /// A snapshot, with its files or able to make them.
@@ -356,7 +358,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Replaces the state by a snapshot. On an error before the ledger was exchanged nothing has changed.
+    /// Replaces the state by a snapshot; while the disk is full it waits for room. On an error before the ledger was exchanged nothing has changed.
     pub async fn install(&self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<Opened> {
         let (covers, folder) = snapshot.files().await?;
         if covers.last_log_id != meta.last_log_id {
@@ -371,7 +373,20 @@ impl Snapshots {
             .to_str()
             .ok_or_else(|| invalid("the snapshot's folder has no name in UTF-8"))?;
         write_synced(&self.folder, INSTALLING, name.as_bytes())?;
-        self.install_files(&covers, &folder).await
+        let mut told = false;
+        loop {
+            match self.install_files(&covers, &folder).await {
+                // From the start, and with nothing locked meanwhile: checkpoints and the space reclaim are what makes room. What
+                // was copied is named by no row, so the reclaim takes it too.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!("a snapshot waits for room on the disk: {error}");
+                    }
+                    TypeConfig::sleep(ROOM_RETRY).await;
+                }
+                installed => return installed,
+            }
+        }
     }
 
     /// Goes on with an installation that was cut short; `None` when there was none.
@@ -435,7 +450,10 @@ impl Snapshots {
             .journal
             .append(Stream::Log, records)
             .await
-            .map_err(io::Error::other)?;
+            .map_err(|error| match error {
+                AppendError::Full => io::Error::new(io::ErrorKind::StorageFull, error),
+                AppendError::Overloaded | AppendError::Closed => io::Error::other(error),
+            })?;
         for ((index, leader), position) in names.into_iter().zip(positions) {
             rows.push((
                 index,

@@ -101,65 +101,73 @@ fn a_seed_of_the_simulation_replays_step_by_step() {
     }
 }
 
-/// Whether the simulation finds a bug within so many seeds.
-fn finds(what: &str, seeds: u64) {
-    let found = (0..seeds).find_map(|seed| broken_by(seed).map(|broken| (seed, broken)));
-    println!("{what}: {found:?}");
-    assert!(found.is_some(), "{what} is not found within {seeds} seeds");
+/// Whether the simulation finds a bug within so many seeds, for one of the reasons that are its own: what else a seed breaks
+/// does not count.
+fn finds(what: &str, reasons: &[&str]) {
+    let mut others = Vec::new();
+    for seed in 0..number_from("VERTEBRA_SIM_SEEDS").unwrap_or(300) {
+        let Some(broken) = broken_by(seed) else { continue };
+        if reasons.iter().any(|reason| broken.contains(reason)) {
+            println!("{what}: seed {seed}: {broken}; before it {others:?}");
+            return;
+        }
+        others.push((seed, broken));
+    }
+    panic!("{what} is not found; but {others:#?}");
 }
 
-fn finds_planted(bug: Bug, seeds: u64) {
+fn finds_planted(bug: Bug, reasons: &[&str]) {
     ACTIVE.with(|active| active.set(Some(bug)));
-    finds(&format!("{bug:?}"), seeds);
+    finds(&format!("{bug:?}"), reasons);
 }
 
 #[test]
 fn the_simulation_finds_an_acknowledgement_before_the_fsync_in_a_cluster() {
     JOURNAL_ACTIVE.with(|active| active.set(Some(JournalBug::AcknowledgeBeforeSync)));
-    finds("AcknowledgeBeforeSync", 300);
+    finds("AcknowledgeBeforeSync", &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_skipped_site_rule() {
-    finds_planted(Bug::SkipSiteRule, 300);
+    finds_planted(Bug::SkipSiteRule, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_stale_read_served_as_linearizable() {
-    finds_planted(Bug::StaleRead, 300);
+    finds_planted(Bug::StaleRead, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_replay_that_is_accepted() {
-    finds_planted(Bug::ReplayAccepted, 300);
+    finds_planted(Bug::ReplayAccepted, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_vote_that_was_not_saved() {
-    finds_planted(Bug::VoteNotSaved, 300);
+    finds_planted(Bug::VoteNotSaved, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_truncation_that_leaves_rows() {
-    finds_planted(Bug::TruncationLeavesRows, 300);
+    finds_planted(Bug::TruncationLeavesRows, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_an_entry_that_is_applied_twice() {
-    finds_planted(Bug::AppliedTwice, 300);
+    finds_planted(Bug::AppliedTwice, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_refused_write_that_counts_as_durable() {
-    finds_planted(Bug::RefusedIsDurable, 300);
+    finds_planted(Bug::RefusedIsDurable, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_change_judged_by_its_proposer() {
-    finds_planted(Bug::JudgedByProposer, 300);
+    finds_planted(Bug::JudgedByProposer, &["?"]);
 }
 
 #[test]
 fn the_simulation_finds_a_snapshot_that_ends_too_early() {
-    finds_planted(Bug::SnapshotTooEarly, 300);
+    finds_planted(Bug::SnapshotTooEarly, &["?"]);
 }

@@ -5,6 +5,7 @@
 //! folder of memory: a checkpoint is there or not, at any moment at which a process can end.
 
 use super::super::keeper::Keeper;
+use super::super::level;
 use super::super::machine::Machine;
 use super::super::open::{open_parts_on, raft_config};
 use super::super::snapshot::Snapshots;
@@ -391,6 +392,7 @@ async fn open(
         clock_jump_ms_max: 60_000,
         stale_ms_max: 60_000,
         reclaim_bytes_per_second: 1 << 20,
+        level_of: |_| level::FIRST,
     };
     let fresh = u128::from(world.dice.borrow_mut().bits());
     let journal = async |watermarks: Watermarks, replay: Replay<'_>| {
@@ -423,7 +425,8 @@ async fn open(
         raft.initialize(members).await.map_err(|error| raft_error(&error))?;
     }
     let clock = Clock::default();
-    let shared = Arc::new(Shared::new(&config, true, clock, store.clone(), parts.seen.clone()));
+    let stores = (store.clone(), parts.space.clone(), parts.seen.clone());
+    let shared = Arc::new(Shared::new(&config, true, clock, stores));
     let running = Running {
         process,
         raft: raft.clone(),
