@@ -10,8 +10,6 @@ pub(super) enum Bug {
     StaleRead,
     /// A vote is given and not written down.
     VoteNotSaved,
-    /// The rows of entries that were truncated stay in the ledger.
-    TruncationLeavesRows,
     /// After a restart the last entry is applied once more.
     AppliedTwice,
     /// A write that the full disk refused counts as durable.

@@ -14,15 +14,17 @@
 use super::record::{self, KIND_ENTRY, KIND_HELD};
 use super::store::Store;
 use super::tables::{self, HELD, Row, SEGMENTS};
-use super::types::{Entry, Leader};
+use super::types::{Entry, Leader, TypeConfig};
 use crate::base::blocking;
 use crate::journal::{AppendError, Position, ReadError, Record, RecordKey, Stream};
 use crate::ledger::Ledger;
 use bytes::Bytes;
+use openraft::type_config::TypeConfigExt as _;
+use openraft::type_config::alias::InstantOf;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A segment is rewritten when less than this many hundredths of it are live.
 const REWRITE_BELOW_PERCENT: u64 = 50;
@@ -46,7 +48,7 @@ pub struct Space {
 struct Damaged {
     /// Indexes of the entries that may still be held in it; `None`: not looked up yet.
     left: Option<Vec<u64>>,
-    not_before: Instant,
+    not_before: InstantOf<TypeConfig>,
 }
 
 /// What one turn did.
@@ -101,7 +103,7 @@ impl Space {
             );
             Damaged {
                 left: None,
-                not_before: Instant::now(),
+                not_before: TypeConfig::now(),
             }
         });
     }
@@ -271,7 +273,7 @@ impl Space {
         repair: &dyn Fn(u64),
     ) -> Result<Turn, SpaceError> {
         let left = match self.damaged.lock().get_mut(&segment) {
-            Some(damaged) if Instant::now() >= damaged.not_before => damaged.left.take(),
+            Some(damaged) if TypeConfig::now() >= damaged.not_before => damaged.left.take(),
             Some(_) | None => return Ok(Turn::default()),
         };
         let left = match left {
@@ -318,7 +320,7 @@ impl Space {
         }
         let damaged = Damaged {
             left: Some(kept),
-            not_before: Instant::now() + wait,
+            not_before: TypeConfig::now() + wait,
         };
         self.damaged.lock().insert(segment, damaged);
         Ok(turn)
@@ -420,7 +422,7 @@ async fn rows_in(store: &Arc<Store>, segment: u32) -> Vec<u64> {
             }
         }
     };
-    tokio::task::spawn_blocking(look)
+    blocking::run(look)
         .await
         .expect("a look does not panic and is not cancelled")
 }

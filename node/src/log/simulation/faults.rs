@@ -221,12 +221,34 @@ fn leader_s_view(world: &World) -> Option<(u64, View)> {
     Some((leader, view(&running)))
 }
 
-async fn change(world: &Rc<World>, leader: u64, change: ChangeMembers<u64, Member>) -> bool {
+/// Judged where and when it arrives, as the leader does it.
+async fn change(
+    world: &Rc<World>,
+    leader: u64,
+    judge: impl Fn(&View) -> Option<ChangeMembers<u64, Member>> + Clone + 'static,
+) -> bool {
     let ask = move |running: Running| {
-        let change = change.clone();
-        async move { running.raft.change_membership(change, false).await.ok().map(|_| ()) }
+        let judge = judge.clone();
+        async move {
+            let change = judge(&view(&running))?;
+            running.raft.change_membership(change, false).await.ok().map(|_| ())
+        }
     };
     world.call((0, leader), CHANGE_MAX, ask).await.is_ok()
+}
+
+/// How a member leaves, where it may.
+fn leaving((members, voters, _): &View, id: u64) -> Option<ChangeMembers<u64, Member>> {
+    let votes = voters.contains(&id);
+    if rules::cannot_leave(members, voters, id).is_some() || voters.len() <= 3 && votes {
+        return None;
+    }
+    let out = BTreeSet::from([id]);
+    Some(if votes {
+        ChangeMembers::RemoveVoters(out)
+    } else {
+        ChangeMembers::RemoveNodes(out)
+    })
 }
 
 /// A new machine asks to be taken in.
@@ -250,25 +272,15 @@ async fn join(world: Rc<World>, site: &'static str) {
         node.member.clone()
     };
     let add = ChangeMembers::AddNodes(BTreeMap::from([(id, member)]));
-    change(&world, leader, add).await;
+    change(&world, leader, move |_| Some(add.clone())).await;
 }
 
 /// A member is taken out, where the site rule lets it.
 async fn leave(world: Rc<World>, id: u64) {
-    let Some((leader, (members, voters, _))) = leader_s_view(&world) else {
+    let Some((leader, _)) = leader_s_view(&world) else {
         return;
     };
-    if leader == id || rules::cannot_leave(&members, &voters, id).is_some() || voters.len() <= 3 && voters.contains(&id)
-    {
-        return;
-    }
-    let out = BTreeSet::from([id]);
-    let out = if voters.contains(&id) {
-        ChangeMembers::RemoveVoters(out)
-    } else {
-        ChangeMembers::RemoveNodes(out)
-    };
-    if change(&world, leader, out).await {
+    if leader != id && change(&world, leader, move |view| leaving(view, id)).await {
         world.crash(id, false);
         world.nodes.borrow_mut().get_mut(&id).expect("machines stay").gone = true;
     }
@@ -283,12 +295,15 @@ async fn operate(world: Rc<World>) {
         let Some((leader, (members, voters, ready))) = leader_s_view(&world) else {
             continue;
         };
-        if let Some(wanted) = rules::promoted(&members, &voters, &ready) {
+        if rules::promoted(&members, &voters, &ready).is_some() {
             let learners = members.len() - voters.len();
             waited += 1;
             if ready.len() == learners || waited > 5 {
                 waited = 0;
-                change(&world, leader, ChangeMembers::ReplaceAllVoters(wanted)).await;
+                let promote = |(members, voters, ready): &View| {
+                    rules::promoted(members, voters, ready).map(ChangeMembers::ReplaceAllVoters)
+                };
+                change(&world, leader, promote).await;
             }
             continue;
         }

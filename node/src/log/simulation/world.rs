@@ -245,7 +245,10 @@ impl World {
                     process.end();
                     match error {
                         OpenError::Journal(JournalError::Io(_)) if cut.is_some() => disk.cut_power(),
-                        OpenError::Journal(JournalError::Corrupt { .. }) if self.nodes.borrow()[&id].damaged => {
+                        // Found as the journal is opened, or as Raft reads the log behind its state.
+                        OpenError::Journal(JournalError::Corrupt { .. }) | OpenError::Raft(_)
+                            if self.nodes.borrow()[&id].damaged =>
+                        {
                             self.nodes.borrow_mut().get_mut(&id).expect("machines stay").gone = true;
                             return;
                         }
