@@ -30,6 +30,8 @@
 //! | `POST /admin/cluster/leave` `{"id": N}` | takes a member out |
 //! | `POST /admin/cluster/drain`, `…/undrain` | hands leadership away and says "not ready"; ready again |
 //! | `POST /admin/cluster/go-alone` | makes this node the only member, under a new epoch |
+//! | `GET /admin/upgrade` | who runs which release, and what may be done next: [`upgrade::Upgrade`] |
+//! | `POST /admin/upgrade/finalize` | puts the newest format level in force; the same answer |
 //! | `POST /admin/backup[?bytes_per_second=N]` | everything of one position: [`backup`] |
 //! | `POST /admin/clock` `{"advance_ms": N}` | sandbox only: moves the clock |
 
@@ -47,6 +49,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+pub mod upgrade;
 pub mod verify;
 
 use crate::audit::{Audit, Entry};
@@ -271,6 +274,8 @@ pub(crate) enum Call {
     Leave,
     Drain(bool),
     GoAlone,
+    Upgrade,
+    Finalize,
     Backup,
     Clock,
 }
@@ -317,6 +322,8 @@ impl Call {
             (&Method::POST, "admin", Some("cluster"), Some("drain")) => Some(Call::Drain(true)),
             (&Method::POST, "admin", Some("cluster"), Some("undrain")) => Some(Call::Drain(false)),
             (&Method::POST, "admin", Some("cluster"), Some("go-alone")) => Some(Call::GoAlone),
+            (&Method::GET, "admin", Some("upgrade"), None) => Some(Call::Upgrade),
+            (&Method::POST, "admin", Some("upgrade"), Some("finalize")) => Some(Call::Finalize),
             (&Method::POST, "admin", Some("backup"), None) => Some(Call::Backup),
             (&Method::POST, "admin", Some("clock"), None) => Some(Call::Clock),
             _ => None,
@@ -361,6 +368,8 @@ impl Call {
             | Call::Leave
             | Call::Drain(_)
             | Call::GoAlone
+            | Call::Upgrade
+            | Call::Finalize
             | Call::Backup
             | Call::Clock => false,
         }
@@ -462,6 +471,8 @@ impl Admin {
             Call::Leave => self.leave(directory::parse(&body)?, id).await,
             Call::Drain(drained) => self.drain(drained, id).await,
             Call::GoAlone => self.go_alone(id).await,
+            Call::Upgrade => Ok(Answer::ok(&self.upgrade())),
+            Call::Finalize => self.finalize(id).await,
             // It is streamed, and was told apart before.
             Call::Backup => Err(Refused::NoSuchCall),
             Call::Clock => self.move_clock(&body, id).await,

@@ -57,10 +57,14 @@
 //! | `vertebra_build_info` | gauge, 1 | `release` | which release runs |
 
 mod process;
+mod served;
 #[cfg(test)]
 mod tests;
 
 pub use process::{Process, process};
+pub use served::{KindFigures, Served, ServedFigures};
+
+use crate::base::release;
 
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -130,6 +134,10 @@ pub struct Metrics {
     page: PrometheusHandle,
     routes: [OnceLock<RouteFigures>; ROUTES_MAX],
     authentications_refused: Counter,
+    /// What releases are compared by.
+    pub served: Served,
+    /// When this process began to count, ms since 1970.
+    pub since_ms: u64,
 }
 
 const METADATA: Metadata<'static> = Metadata::new("vertebra", Level::INFO, None);
@@ -151,11 +159,13 @@ impl Metrics {
             .set_buckets(&SECONDS)
             .expect("the bounds are not empty")
             .build_recorder();
-        let release = vec![Label::new("release", env!("CARGO_PKG_VERSION"))];
+        let release = vec![Label::new("release", release::this().name.as_str())];
         recorder
             .register_gauge(&Key::from_parts("vertebra_build_info", release), &METADATA)
             .set(1.0);
         Metrics {
+            served: Served::default(),
+            since_ms: crate::base::Clock::default().now().ms(),
             routes: [const { OnceLock::new() }; ROUTES_MAX],
             authentications_refused: counter(&recorder, "vertebra_authentications_refused_total", vec![]),
             page: recorder.handle(),

@@ -28,7 +28,7 @@ use crate::auth::nhsmesh::SharedKeys;
 use crate::auth::nonces::{self, Nonces};
 use crate::auth::rate::{self, Rates};
 use crate::auth::token::{Keys, KeysError, Policy, Tokens};
-use crate::base::Clock;
+use crate::base::{Clock, release};
 use crate::config::{Config, DataLockError, LogFormat, LogLevel, Logging, Secret, SecretError};
 use crate::http::{
     Answered, ClientAuthentication, Door, Limits, RevocationPolicy, ShutdownTrigger, TlsError, TlsMaterial, TlsPolicy,
@@ -242,7 +242,7 @@ fn log_config(config: &Config) -> LogConfig {
         node: config.node.id,
         name: config.node.name.clone(),
         site: config.node.site.clone(),
-        release: env!("CARGO_PKG_VERSION"),
+        release: &release::this().name,
         folder: config.node.data.clone(),
         checkpoint_bytes: config.ledger.checkpoint_bytes as usize,
         checkpoint_ms: config.ledger.checkpoint_ms,
@@ -251,6 +251,7 @@ fn log_config(config: &Config) -> LogConfig {
         clock_jump_ms_max: config.log.clock_jump_ms_max,
         stale_ms_max: config.log.stale_ms_max,
         reclaim_bytes_per_second: config.journal.reclaim_bytes_per_second,
+        level_of: apply::level_of,
     }
 }
 
@@ -623,7 +624,6 @@ impl Running {
             pds: pds(&config, &identity, sandbox.then_some(addresses.http), read_entries),
             identity,
         };
-
         let (front, front_shutdown) = ShutdownTrigger::new();
         let (reactors, rings) = threads::reactors(doors.http, &beats[1..], |listener| threads::Serving {
             listener,
@@ -645,6 +645,7 @@ impl Running {
             tls,
             peer_tls,
             tokens,
+            founded: opened.founded,
         };
         let heads = (opened.ledger.clone(), config.node.id);
         let loader = crate::services::pds::load::Loader::new(opened.log.clone(), opened.ledger.clone());

@@ -230,6 +230,30 @@ class Appliance:
         assert figures["requests"] > 10 * self.restarts, f"there was hardly any load: {figures}"
         assert figures["failed"] == 0, f"requests failed during {self.restarts} restarts: {figures}"
 
+    def a_switch_to_another_release_under_load_refuses_nobody_and_neither_does_the_way_back(self):
+        """Blue and green: systemd holds the socket, and whichever release is started takes it over."""
+        blue = self.container.path("/usr/bin/vertebra").read_bytes()
+        at = blue.index(b"VERTEBRA-RELEASE ") + 17
+        name = blue[at:at + 64].decode().strip()
+        green = blue[:at] + b"2099.1.1-green".ljust(64) + blue[at + 64:]
+        with subprocess.Popen(self.mesh_command("load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              preexec_fn=waiting.die_with_parent) as load:
+            assert load.stdout.readline().strip() == "running"
+            for release, content in (("2099.1.1-green", green), (name, blue)):
+                self.container.write("/usr/bin/vertebra.next", content, 0o755)
+                self.container.run("mv", "/usr/bin/vertebra.next", "/usr/bin/vertebra")
+                self.container.run("systemctl", "restart", "vertebra.service")
+                waiting.until("the node serves", 60, self.serves)
+                told = self.container.run("vertebra", "upgrade", "status", "--json", "--socket", "/run/vertebra/admin.sock")
+                runs = json.loads(told.stdout)["members"][0]["release"]
+                assert runs == release, f"release {runs} serves instead of {release}"
+                self.container.run("sleep", "0.5")
+            load.stdin.close()
+            figures = json.loads(load.stdout.read())
+        self.figures["release_switches_under_load"] = {"switches": 2, **figures}
+        assert figures["requests"] > 20, f"there was hardly any load: {figures}"
+        assert figures["failed"] == 0, f"requests failed while the release was switched: {figures}"
+
     def no_log_holds_what_was_sent(self):
         journal = self.container.journal()
         for value in ("through the socket", PASSWORD, self.shared_key):
@@ -244,6 +268,7 @@ class Appliance:
         after_kill_9_systemd_starts_it_again_and_the_message_is_there,
         a_node_that_stands_still_is_killed_by_the_watchdog,
         a_restart_under_load_refuses_nobody,
+        a_switch_to_another_release_under_load_refuses_nobody_and_neither_does_the_way_back,
         drift_is_put_right,
         a_value_that_the_node_refuses_never_replaces_the_one_in_force,
         no_log_holds_what_was_sent,

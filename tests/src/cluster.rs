@@ -24,9 +24,10 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Longest wait for something that a healthy cluster does by itself: it only catches hangs.
@@ -38,6 +39,8 @@ const ODS: &str = "X26";
 /// Segments that are ready in a moment, and are filled often.
 const SMALL_SEGMENTS: &str = "[journal]\nlog_segment_bytes = 8388608\nbodies_segment_bytes = 16777216\n\
                               audit_segment_bytes = 8388608\nreserve_bytes = 33554432\n";
+/// Makes of what it may read the socket that systemd would pass in, and becomes the rest of its arguments.
+const PASS_IN: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec \"$@\"";
 /// Size of a disk of a node's own.
 const DISK_MIB: u64 = 1024;
 
@@ -47,6 +50,10 @@ struct Node {
     process: Option<Process>,
     disk: Option<Disk>,
     cuts: u32,
+    /// The release that it starts.
+    binary: PathBuf,
+    /// Its front door, where it is passed in as systemd does.
+    door: Option<TcpListener>,
 }
 
 /// A cluster and its network.
@@ -57,6 +64,7 @@ pub struct Cluster {
     worker: String,
     alone: bool,
     disks: bool,
+    doors: bool,
     more: String,
     network: Network,
     folder: Folder,
@@ -90,6 +98,7 @@ impl Cluster {
             papers,
             alone: false,
             disks: false,
+            doors: false,
             more: SMALL_SEGMENTS.to_owned(),
             network: Network::new(),
             folder,
@@ -106,6 +115,24 @@ impl Cluster {
     pub fn on_disks(mut self) -> Cluster {
         self.disks = true;
         self
+    }
+
+    /// Front doors outlive their nodes: the sockets are made once and passed in at each start.
+    pub fn with_passed_doors(mut self) -> Cluster {
+        self.doors = true;
+        self
+    }
+
+    /// Nodes start this release from now on; those that run go on with theirs.
+    pub fn install_everywhere(&mut self, binary: &Path) {
+        let copy = self.folder.path().join("vertebra");
+        fs::remove_file(&copy).expect("it was put there");
+        fs::copy(binary, &copy).expect("the binary can be copied");
+    }
+
+    /// This node starts this release from its next start on. The path must be one that every user reaches.
+    pub fn install(&mut self, id: u64, binary: &Path) {
+        self.node(id).binary = binary.to_owned();
     }
 
     /// This TOML at the end of every configuration, in place of the small segments.
@@ -192,6 +219,8 @@ impl Cluster {
             process: None,
             disk,
             cuts: 0,
+            binary: self.folder.path().join("vertebra"),
+            door: self.doors.then(|| self.network.listen(id, HTTP_PORT)),
         };
         self.nodes.insert(id, node);
         self.configure(id);
@@ -259,10 +288,21 @@ impl Cluster {
     pub fn start(&mut self, id: u64) {
         let home = self.home(id);
         self.own(id);
-        let binary = self.folder.path().join("vertebra");
-        let mut command = self.network.command_as(user(id), id, binary);
-        command.arg("node").arg("--config").arg(home.join("node.toml"));
-        let process = Process::start(&mut command, &home.join("log"));
+        let binary = self.nodes[&id].binary.clone();
+        let process = match &self.nodes[&id].door {
+            None => {
+                let mut command = self.network.command_as(user(id), id, binary);
+                command.arg("node").arg("--config").arg(home.join("node.toml"));
+                Process::start(&mut command, &home.join("log"))
+            }
+            Some(door) => {
+                let mut command = self.network.command_as(user(id), id, "sh");
+                command.args(["-c", PASS_IN, "sh"]).arg(binary);
+                command.arg("node").arg("--config").arg(home.join("node.toml"));
+                let door = OwnedFd::from(door.try_clone().expect("a descriptor can be doubled"));
+                Process::start_with(&mut command, Stdio::from(door), &home.join("log"))
+            }
+        };
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "node {id} runs already");
         node.process = Some(process);
@@ -310,6 +350,10 @@ impl Cluster {
 
     /// A process's memory and sockets are given back a little after it is gone.
     fn await_silence(&self, id: u64) {
+        if self.nodes[&id].door.is_some() {
+            // It is never free: connections wait in it.
+            return;
+        }
         let door = self.front_door(id);
         wait_until("a killed node's port is free", Duration::from_secs(10), || {
             TcpStream::connect_timeout(&door, Duration::from_millis(200)).is_err()
@@ -325,6 +369,33 @@ impl Cluster {
         assert!(signal(self.pid(id), Signal::SIGTERM), "node {id} runs");
         let mut process = self.node(id).process.take().expect("the node runs");
         process.await_end()
+    }
+
+    /// The same without holding up what else runs on this thread.
+    pub async fn stopped(&mut self, id: u64) -> ExitStatus {
+        assert!(signal(self.pid(id), Signal::SIGTERM), "node {id} runs");
+        self.ended(id).await
+    }
+
+    /// How the process ended by itself, without holding up what else runs on this thread.
+    pub async fn ended(&mut self, id: u64) -> ExitStatus {
+        let started = std::time::Instant::now();
+        while self
+            .node(id)
+            .process
+            .as_mut()
+            .expect("the node was started")
+            .ended()
+            .is_none()
+        {
+            assert!(
+                started.elapsed() < WAIT_MAX,
+                "node {id} does not end\n{}",
+                self.log_tails()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.await_end(id)
     }
 
     /// SIGSTOP.
@@ -484,7 +555,7 @@ impl Drop for Cluster {
 }
 
 /// The user that node `id` runs as: nobody else's, also while another test runs a cluster.
-fn user(id: u64) -> u32 {
+pub fn user(id: u64) -> u32 {
     let number = u32::try_from(id).expect("a small number");
     200_000 + std::process::id() % 10_000 * 256 + number
 }

@@ -19,6 +19,7 @@ pub mod process;
 pub mod python;
 pub mod rabbit;
 pub mod redis;
+pub mod release;
 pub mod site;
 pub mod tokens;
 pub mod wire;

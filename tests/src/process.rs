@@ -20,13 +20,18 @@ pub struct Process {
 impl Process {
     /// Starts `command`; its output is added to the file `logs`.
     pub fn start(command: &mut Command, logs: &Path) -> Process {
+        Process::start_with(command, Stdio::null(), logs)
+    }
+
+    /// The same with something to read.
+    pub fn start_with(command: &mut Command, input: Stdio, logs: &Path) -> Process {
         let log = File::options()
             .create(true)
             .append(true)
             .open(logs)
             .expect("the log file can be written");
         let errors = log.try_clone().expect("a descriptor can be doubled");
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        let child = command.stdin(input).stdout(log).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         // The guard outlives a killed test: its input then ends, and it ends the child.
         let guard = Command::new("sh")

@@ -149,7 +149,7 @@ fn is_empty(folder: &Path) -> bool {
 async fn a_backup_taken_under_load_restores_everything_acknowledged_before_it_began() {
     let folder = Folder::new("backup-load");
     let (data, taken) = (folder.path().join("first"), folder.path().join("taken"));
-    let mut node = Node::start(&data);
+    let mut node = Node::start_with(&data, &["--log-level", "info"]);
     let before = fill(&node, 40).await;
     let mut worker = Client::worker(&node);
     let version = worker.read(JANE).await.ok(200).version();
@@ -313,7 +313,7 @@ async fn each_damaged_file_is_named_and_nothing_of_the_backup_is_restored() {
     refused(&files[1], &["damaged"]);
     let path = taken.join("manifest.json");
     let manifest = fs::read_to_string(&path).expect("it is there");
-    fs::write(&path, manifest.replace("\"format\": 1,", "\"format\": 99,")).expect("the disk takes it");
+    fs::write(&path, manifest.replace("\"format\": 2,", "\"format\": 99,")).expect("the disk takes it");
     refused("format 99", &["newer release"]);
 }
 

@@ -38,7 +38,7 @@ impl Admin {
                 id: self.config.node.id,
                 name: self.config.node.name.clone(),
                 site: self.config.node.site.clone(),
-                release: env!("CARGO_PKG_VERSION").to_owned(),
+                release: crate::base::release::this().name.clone(),
             },
             now: self.clock.now(),
             audit: self.audit.head(),

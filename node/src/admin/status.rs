@@ -1,6 +1,8 @@
 //! What `vertebra status` shows, and how it is judged.
 
 use super::Admin;
+use super::upgrade::Shown;
+use crate::base::release;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::log::{ClusterView, DeepPing, Log, MemberView};
@@ -127,6 +129,7 @@ pub(super) struct Facts {
     pub drained: bool,
     pub writable: bool,
     pub catching_up: bool,
+    pub caught_up: bool,
     pub left: bool,
     pub clock_agrees: bool,
     /// Members that do not answer, and why.
@@ -177,6 +180,9 @@ impl Facts {
             blocked.push("the node is not a voter yet; it catches up".to_owned());
         } else if !self.writable {
             blocked.push("no leader is known here; reads are answered, writes are refused".to_owned());
+        } else if !self.caught_up {
+            blocked
+                .push("the node has just started and does not know yet that it is current; wait a moment".to_owned());
         }
         for (name, why) in &self.unreachable {
             worrying.push(format!("{name} does not answer: {why}"));
@@ -322,7 +328,7 @@ impl Admin {
             Some((other.member.name.clone(), log.committed.saturating_sub(applied)))
         };
         let short_disk = |other: &MemberView| {
-            let shown = shown(other)?;
+            let shown = shown(other)?.member;
             let reserve = shown.disk_reserve_bytes;
             let leads = other.leader && shown.disk_free_bytes <= reserve;
             let short = shown.disk_free_bytes < reserve.saturating_mul(2);
@@ -335,6 +341,7 @@ impl Admin {
             drained: self.drained.load(Ordering::Relaxed),
             writable: log.writable,
             catching_up: self.config.cluster.is_some() && !cluster.voter && !log.leader,
+            caught_up: self.log.has_caught_up(),
             left: cluster.cluster.is_some() && log.applied > 0 && !cluster.member,
             clock_agrees: self.log.clock_agrees(),
             unreachable: silent
@@ -365,9 +372,19 @@ impl Admin {
     /// From now on peers are shown this node's line when they ask how it is.
     pub fn show_to_peers(&self) {
         let (config, log, journal) = (self.config.clone(), self.log.clone(), self.journal.clone());
+        let metrics = self.metrics.clone();
         self.log.show(Box::new(move || {
-            serde_json::to_vec(&own_member(&config, &log, &journal)).expect("a member's line has a JSON form")
+            Admin::shown_to_peers(own_member(&config, &log, &journal), &metrics)
         }));
+    }
+
+    /// This node's own line, also while it does not vote yet.
+    pub(super) fn own_line(&self, cluster: &ClusterView) -> Member {
+        let mut own = own_member(&self.config, &self.log, &self.journal);
+        if !self.log.status().leader && self.config.cluster.is_some() && !cluster.voter {
+            "learner".clone_into(&mut own.role);
+        }
+        own
     }
 
     pub(super) async fn status(&self) -> Status {
@@ -375,10 +392,7 @@ impl Admin {
         let (state, reasons) = self.facts().judge();
         let log = self.log.status();
         let cluster = self.log.cluster();
-        let mut own = own_member(&self.config, &self.log, &self.journal);
-        if !log.leader && self.config.cluster.is_some() && !cluster.voter {
-            "learner".clone_into(&mut own.role);
-        }
+        let own = self.own_line(&cluster);
         let mut members: Vec<Member> = cluster
             .others
             .iter()
@@ -455,7 +469,7 @@ pub fn own_member(config: &Config, log: &Log, journal: &Journal) -> Member {
             "follower"
         }
         .to_owned(),
-        release: env!("CARGO_PKG_VERSION").to_owned(),
+        release: release::this().name.clone(),
         applied: status.applied,
         lag: status.committed.saturating_sub(status.applied),
         fsync_us: stats.sync_us_last,
@@ -472,12 +486,12 @@ pub fn own_member(config: &Config, log: &Log, journal: &Journal) -> Member {
 }
 
 /// What a member that answers shows of itself.
-fn shown(other: &MemberView) -> Option<Member> {
+pub(super) fn shown(other: &MemberView) -> Option<Shown> {
     serde_json::from_slice(&other.status.as_ref()?.about).ok()
 }
 
 /// Another member's line: what it said of itself, or that it says nothing.
-fn member_of(other: &MemberView, committed: u64) -> Member {
+pub(super) fn member_of(other: &MemberView, committed: u64) -> Member {
     let said = other.status.as_ref();
     let role = match said {
         None => "unreachable",
@@ -486,7 +500,7 @@ fn member_of(other: &MemberView, committed: u64) -> Member {
         Some(_) => "learner",
     };
     let applied = said.map_or(0, |status| status.applied);
-    let line = shown(other).unwrap_or_else(|| Member {
+    let line = shown(other).map(|shown| shown.member).unwrap_or_else(|| Member {
         id: other.id,
         name: String::new(),
         site: String::new(),

@@ -100,6 +100,7 @@ fn well() -> Facts {
         drained: false,
         writable: true,
         catching_up: false,
+        caught_up: true,
         left: false,
         clock_agrees: true,
         unreachable: Vec::new(),

@@ -5,7 +5,7 @@ mod patients;
 use crate::audit::{self, Head, Verdict};
 use crate::base::Timestamp;
 use crate::bodies::Bodies;
-use crate::journal::{Journal, Stream};
+use crate::journal::{Journal, ReadError, Stream};
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::services::mesh::MessageId;
@@ -74,8 +74,8 @@ const PAGE: usize = 200;
 pub async fn verify(store: &Store, deep: bool) -> Report {
     let mut report = Report::default();
     for stream in [Stream::Log, Stream::Bodies, Stream::Audit] {
-        let journal = store.journal.clone();
-        let outcome = blocking(move || segments_blocking(&journal, stream)).await;
+        let (journal, log) = (store.journal.clone(), store.log.clone());
+        let outcome = blocking(move || segments_blocking(&journal, stream, &log)).await;
         report.add(format!("journal, {stream:?} stream"), outcome);
     }
     let (journal, heads) = (store.journal.clone(), store.logged_heads.clone());
@@ -107,7 +107,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + 
         .unwrap_or_else(|_| Err("the check itself failed; the log says why".to_owned()))
 }
 
-fn segments_blocking(journal: &Journal, stream: Stream) -> Result<String, String> {
+fn segments_blocking(journal: &Journal, stream: Stream, log: &Log) -> Result<String, String> {
     let (mut segments, mut records, mut bytes) = (0_u64, 0_u64, 0_u64);
     for segment in journal.segments(stream).into_iter().filter(|segment| segment.sealed) {
         journal
@@ -115,7 +115,12 @@ fn segments_blocking(journal: &Journal, stream: Stream) -> Result<String, String
                 records += 1;
                 bytes += u64::from(position.bytes);
             })
-            .map_err(|cause| cause.to_string())?;
+            .map_err(|cause| {
+                if stream == Stream::Log && matches!(cause, ReadError::Corrupt { .. }) {
+                    log.note_damage(segment.number);
+                }
+                cause.to_string()
+            })?;
         segments += 1;
     }
     Ok(format!(

@@ -1,8 +1,9 @@
-//! Identifiers, time, checksums, limits, whom TLS clients trust. Names nothing else of ours.
+//! Identifiers, time, checksums, limits, which release this is, whom TLS clients trust. Names nothing else of ours.
 
 pub mod checksum;
 pub mod id;
 pub mod limits;
+pub mod release;
 pub mod time;
 pub mod trust;
 

@@ -81,7 +81,7 @@ fn read_manifest(answer: &mut Answering) -> Result<Manifest, CliError> {
     answer.read_exact(&mut bytes).map_err(|cause| broken(&cause))?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|cause| unreadable(&cause.to_string()))?;
     let sum: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-    let sound = manifest.format == FORMAT && sum == manifest.bytes;
+    let sound = (1..=FORMAT).contains(&manifest.format) && sum == manifest.bytes;
     match sound && manifest.files.iter().all(|file| is_file_name(&file.name)) {
         true => Ok(manifest),
         false => Err(unreadable("is it of another release?")),

@@ -1,7 +1,7 @@
 //! The command line: parse, call, print, exit. It knows people and scripts, never how a thing is stored.
 //!
 //! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration. `status` says more: 0 healthy, 10 degraded, 20 cannot
-//! write (or not running).
+//! write (or not running); `upgrade compare`: 0 as good, 10 too few requests to tell, 20 worse.
 
 mod audit;
 mod backup;
@@ -26,8 +26,10 @@ mod table;
 mod tests;
 mod token;
 mod trace;
+mod upgrade;
 mod verify;
 
+use crate::base::release;
 use crate::config::{Config, ConfigError, FILE_DEFAULT};
 use crate::node;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -35,11 +37,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  failed\n  2  wrong usage or configuration\n  \
-                          10, 20  status only: degraded, cannot write";
+                          10, 20  status: degraded, cannot write; upgrade compare: cannot tell, worse";
 
 /// A node of the spine: messages that are acknowledged are never lost.
 #[derive(Parser, Debug)]
-#[command(name = "vertebra", version, about, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(name = "vertebra", version = release::this().name.as_str(), about, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -183,6 +185,13 @@ enum Command {
                             Exit codes: 0 it restores whole, 1 it does not"
     )]
     Drill(restore::DrillArgs),
+    /// Two releases at once: who runs what, the new one against the others, the point of no return
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  vertebra upgrade status\n  vertebra upgrade compare --canary n1.south --soak 30m\n  \
+                            vertebra upgrade finalize"
+    )]
+    Upgrade(upgrade::UpgradeCommand),
     /// Synthetic people: the same seed gives the same people
     #[command(
         subcommand,
@@ -317,6 +326,7 @@ fn run(command: Command) -> Result<u8, CliError> {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Drill(args) => restore::run_drill(&args),
+        Command::Upgrade(command) => upgrade::run(&command),
         Command::Synth(command) => synth::run(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();

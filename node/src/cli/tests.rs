@@ -70,6 +70,10 @@ fn every_documented_call_parses() {
         "vertebra import --kind patients - --rejects r --rejects-with-lines --sandbox box",
         "vertebra export --kind patients",
         "vertebra export --kind patients --output - --socket /run/v.sock",
+        "vertebra upgrade status --json",
+        "vertebra upgrade compare --canary n1.south --soak 30m --watch",
+        "vertebra upgrade compare --canary 2 --json --promote true --roll-back false",
+        "vertebra upgrade finalize --sandbox box",
         "vertebra completions bash",
     ] {
         if let Err(error) = parse(line) {
@@ -105,6 +109,10 @@ fn wrong_calls_exit_with_2() {
         "vertebra import --kind patients f --rejects-with-lines",
         "vertebra import --kind patients f --rate 0",
         "vertebra join --timeout soon",
+        "vertebra upgrade",
+        "vertebra upgrade compare",
+        "vertebra upgrade compare --canary 2 --soak long",
+        "vertebra upgrade compare --canary 2 --json --watch",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

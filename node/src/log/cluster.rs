@@ -4,6 +4,7 @@
 //! log's thread.
 
 use super::fetch;
+use super::level::Speaks;
 use super::machine::Machine;
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
@@ -35,6 +36,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(1000);
 /// How often a node that has not heard that it is current asks.
 const CONTACT_EVERY: Duration = Duration::from_millis(250);
 const STATUS_MAX: Duration = Duration::from_millis(800);
+/// A leader whose disk is full looks so often for somebody with room: when all disks are full, leadership stays put between.
+const ROOM_AGAIN: Duration = Duration::from_secs(60);
 /// How often the leader looks for learners that have caught up.
 const PROMOTE_EVERY: Duration = Duration::from_millis(300);
 /// A learner this close to the log's end has caught up.
@@ -62,7 +65,7 @@ fn ever(ledger: &Ledger, id: u64) -> Option<u128> {
     Some(u128::from_be_bytes(bytes[..].try_into().ok()?))
 }
 
-/// What a member says of itself when it is asked. Goes over the wire: fields are only ever added at the end.
+/// What a member says of itself when it is asked. Goes over the wire as it is: what is added goes behind it, as [`Speaks`] does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Last applied index.
@@ -96,6 +99,26 @@ pub struct MemberView {
     pub silent: String,
     /// Its clock less this node's, ms; half the time of the question is its error.
     pub skew_ms: i64,
+    /// The format levels that it speaks; `None` when it did not answer.
+    pub speaks: Option<Speaks>,
+}
+
+/// Who stands against raising the format level, one sentence each.
+pub fn against_level(view: &ClusterView, level: u32) -> Vec<String> {
+    let against = |other: &MemberView| match other.speaks {
+        Some(speaks) if speaks.level(level) => None,
+        Some(speaks) => Some(format!(
+            "{} runs a release that speaks format level {}: give it the new release first",
+            other.member.name,
+            speaks.text()
+        )),
+        None => Some(format!(
+            "{} does not answer, so nobody knows which release it runs: bring it back, or `vertebra leave {}` if it is gone \
+             for good",
+            other.member.name, other.id
+        )),
+    };
+    view.others.iter().filter_map(against).collect()
 }
 
 /// All members as this node sees them.
@@ -118,6 +141,13 @@ pub struct ClusterView {
 pub struct Joined {
     cluster: u128,
     epoch: u64,
+}
+
+/// A member's answer when it was asked how it is.
+struct Heard {
+    status: PeerStatus,
+    speaks: Speaks,
+    skew_ms: i64,
 }
 
 /// What is asked of the log's thread about the membership.
@@ -224,7 +254,7 @@ impl Cluster {
             kind::SNAPSHOT_READ => fetch::read(&self, payload).await,
             kind::PROPOSE => self.propose(payload).await,
             kind::READ_INDEX => self.read_index().await,
-            kind::STATUS => Ok(frame::encode(&self.status())),
+            kind::STATUS => Ok(frame::encode_with(&self.status(), &Speaks::this())),
             kind::JOIN => {
                 let member: Member = frame::decode(&payload).map_err(malformed)?;
                 Ok(frame::encode(&self.join(peer.node, member).await?))
@@ -273,6 +303,8 @@ impl Cluster {
             )),
             Err(ProposeError::Unknown) => Err(Refusal::Unknown),
             Err(ProposeError::NoLeader) => Err(Refusal::NotLeader { leader: self.leader() }),
+            // Who sent it has applied the new level; this node is about to.
+            Err(ProposeError::NotYet) => Err(Refusal::NotLeader { leader: self.leader() }),
             Err(ProposeError::Overloaded) => Err(Refusal::NotTaken(NotTaken::Overloaded)),
             Err(ProposeError::DiskFull) => Err(Refusal::NotTaken(NotTaken::DiskFull)),
             Err(ProposeError::ClockJumped) => Err(Refusal::NotTaken(NotTaken::ClockJumped)),
@@ -545,7 +577,7 @@ impl Cluster {
                 .shared
                 .since_contact_ms()
                 .is_some_and(|ms| ms < CONTACT_EVERY.as_millis() as u64);
-            if !fresh {
+            if !fresh || !self.shared.has_caught_up() {
                 // What comes of it is noted where all such answers come in.
                 let _cut_off = super::serve::read_index(&self.shared).await;
             }
@@ -555,6 +587,7 @@ impl Cluster {
     /// Keeps this node's own line in the membership true, and makes voters of learners that have caught up.
     pub async fn run_leading(self: Rc<Cluster>) {
         let mut ready_since: Option<Instant> = None;
+        let mut room_asked: Option<Instant> = None;
         loop {
             tokio::time::sleep(PROMOTE_EVERY).await;
             if !self.shared.leader.load(Ordering::Acquire) || self.shared.is_cut_off() {
@@ -567,6 +600,16 @@ impl Cluster {
                 if let Err(why) = self.hand_over().await {
                     tracing::warn!(why, "a node whose clock is off goes on leading");
                     tokio::time::sleep(STATUS_EVERY).await;
+                }
+                continue;
+            }
+            let tried_long_ago = room_asked.is_none_or(|at| at.elapsed() > ROOM_AGAIN);
+            if self.shared.disk_full.load(Ordering::Acquire) && voters.len() > 1 && tried_long_ago {
+                // It would refuse every write of the cluster, while others may have room.
+                room_asked = Some(Instant::now());
+                match self.hand_over().await {
+                    Ok(()) => tracing::warn!("this node's disk is full: it no longer leads"),
+                    Err(why) => tracing::warn!(why, "a node whose disk is full goes on leading"),
                 }
                 continue;
             }
@@ -613,7 +656,7 @@ impl Cluster {
 
     /// Asks every other member how it is, again and again.
     pub async fn run_status(self: Rc<Cluster>) {
-        let mut known: FxHashMap<u64, (PeerStatus, i64)> = FxHashMap::default();
+        let mut known: FxHashMap<u64, Heard> = FxHashMap::default();
         let mut silent: BTreeMap<u64, String> = BTreeMap::new();
         loop {
             let (members, voters) = self.membership();
@@ -640,21 +683,20 @@ impl Cluster {
                 }
             }
             self.shared
-                .look_at_peers(&known.values().map(|(_, skew)| *skew).collect::<Vec<_>>());
+                .look_at_peers(&known.values().map(|heard| heard.skew_ms).collect::<Vec<_>>());
             let leader = self.shared.leader_id.load(Ordering::Acquire);
             self.compare_histories(&known, leader);
             let view = |(id, member): (u64, Member)| {
-                let (status, skew_ms) = known
-                    .remove(&id)
-                    .map_or((None, 0), |(status, skew)| (Some(status), skew));
+                let heard = known.remove(&id);
                 MemberView {
                     id,
                     member,
                     voter: voters.contains(&id),
                     leader: id == leader,
-                    status,
+                    skew_ms: heard.as_ref().map_or(0, |heard| heard.skew_ms),
+                    speaks: heard.as_ref().map(|heard| heard.speaks),
+                    status: heard.map(|heard| heard.status),
                     silent: silent.get(&id).cloned().unwrap_or_default(),
-                    skew_ms,
                 }
             };
             let others = others.into_iter().map(view).collect();
@@ -671,12 +713,12 @@ impl Cluster {
     }
 
     /// Ends the node when its state is not its peers': what it would answer from now on is wrong.
-    fn compare_histories(&self, known: &FxHashMap<u64, (PeerStatus, i64)>, leader: u64) {
+    fn compare_histories(&self, known: &FxHashMap<u64, Heard>, leader: u64) {
         let own = self.shared.seen.history.lock();
         let compared: Vec<Compared> = known
             .iter()
-            .filter_map(|(id, (status, _))| {
-                let (index, agrees) = own.agrees_with(&status.history)?;
+            .filter_map(|(id, heard)| {
+                let (index, agrees) = own.agrees_with(&heard.status.history)?;
                 let leads = *id == leader;
                 Some(Compared { index, agrees, leads })
             })
@@ -696,15 +738,21 @@ impl Cluster {
     }
 
     /// What it says of itself, and its clock less this node's.
-    async fn ask_status(&self, id: u64, member: &Member) -> Result<(PeerStatus, i64), PeerError> {
+    async fn ask_status(&self, id: u64, member: &Member) -> Result<Heard, PeerError> {
         let sent = self.shared.clock.now().ms() as i64;
         let asked = self
             .peers
             .call(id, member, Purpose::Calls, kind::STATUS, Bytes::new(), STATUS_MAX);
-        let status: PeerStatus = frame::decode(&asked.await?).map_err(|_| PeerError::Malformed)?;
+        let (status, speaks): (PeerStatus, Option<Speaks>) =
+            frame::decode_with(&asked.await?).map_err(|_| PeerError::Malformed)?;
         let received = self.shared.clock.now().ms() as i64;
-        let skew = status.clock_ms as i64 - i64::midpoint(sent, received);
-        Ok((status, skew))
+        let skew_ms = status.clock_ms as i64 - i64::midpoint(sent, received);
+        let speaks = speaks.unwrap_or_default();
+        Ok(Heard {
+            status,
+            speaks,
+            skew_ms,
+        })
     }
 }
 

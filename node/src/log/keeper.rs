@@ -170,9 +170,15 @@ impl Keeper {
         if let Some(first) = self.store.first_segment() {
             bound = bound.min(first);
         }
+        let repair = |index| {
+            if let Some(repairs) = self.shared.repairs.lock().as_ref() {
+                // Whoever answers keeps it here; nobody waits for it.
+                let _stopped = repairs.send((index, tokio::sync::oneshot::channel().0));
+            }
+        };
         match self
             .space
-            .turn(&self.store, bound, self.config.reclaim_bytes_per_second)
+            .turn(&self.store, bound, self.config.reclaim_bytes_per_second, &repair)
             .await
         {
             Ok(turn) if turn.moved_bytes > 0 || turn.removed > 0 => {

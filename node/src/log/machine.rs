@@ -5,6 +5,8 @@
 
 use super::checkpoint::Checkpoints;
 use super::history::History;
+use super::identity::Identity;
+use super::level;
 use super::snapshot::{SnapshotBuilder, SnapshotData, Snapshots};
 use super::space::Space;
 use super::store::Store;
@@ -13,6 +15,7 @@ use super::types::{Answer, Command, Entry, LogId, Payload, SnapshotMeta, StoredM
 use super::{Apply, At};
 use crate::base::Timestamp;
 use crate::base::checksum;
+use crate::base::release;
 use crate::bodies::Bodies;
 use crate::ledger::Hold;
 use bytes::Bytes;
@@ -22,7 +25,7 @@ use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -37,6 +40,8 @@ pub struct Seen {
     pub history: Mutex<History>,
     /// Told after entries were applied.
     pub applied: Notify,
+    /// The format level in force.
+    pub level: AtomicU32,
 }
 
 impl Seen {
@@ -76,6 +81,8 @@ pub struct Machine {
     pub snapshots: Arc<Snapshots>,
     /// For the handles.
     pub seen: Arc<Seen>,
+    /// Where the format level is kept beside the state; `None` while nothing is applied, as in a restore.
+    pub identity: Option<Arc<Mutex<Identity>>>,
 }
 
 impl Machine {
@@ -128,7 +135,32 @@ impl Machine {
         for hold in writer.commit() {
             self.carry_out(hold);
         }
+        if command.bytes.first() == Some(&level::COMMAND) {
+            self.note_level();
+        }
         (time, outcome, written)
+    }
+
+    /// Takes over the format level that the state says. A release that does not speak it ends here, after the file says so
+    /// to its next start.
+    fn note_level(&self) {
+        let now = level::in_force(&self.store.ledger);
+        if let Some(identity) = &self.identity
+            && let Err(cause) = identity.lock().raise(now.level, &now.release)
+        {
+            super::end(&format!("the format level {} could not be written: {cause}", now.level));
+        }
+        if let Some(why) = level::cannot_open(release::this(), now.level, &now.release) {
+            super::end(&why);
+        }
+        // Last: from now on commands of this level are proposed.
+        if self.seen.level.swap(now.level, Ordering::AcqRel) != now.level {
+            tracing::warn!(
+                level = now.level,
+                release = now.release,
+                "a later format level is in force"
+            );
+        }
     }
 
     fn carry_out(&self, hold: Hold) {
@@ -186,6 +218,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.seen
             .applied_end
             .store(opened.applied.map_or(0, |(_, _, index)| index + 1), Ordering::Release);
+        self.note_level();
         self.seen.applied.notify_waiters();
         Ok(())
     }

@@ -24,6 +24,7 @@ mod history;
 mod identity;
 mod index;
 mod keeper;
+pub mod level;
 mod machine;
 mod network;
 mod open;
@@ -42,6 +43,7 @@ mod tests;
 mod types;
 
 use crate::base::limits::COMMAND_BYTES_MAX;
+use crate::base::release;
 use crate::base::{Clock, LogIndex, NodeId, Timestamp};
 use crate::bodies::Bodies;
 use crate::journal::{Journal, Position, ReadError, Stream};
@@ -59,7 +61,7 @@ use store::Store;
 use tokio::sync::{Notify, oneshot, watch};
 use types::Payload;
 
-pub use cluster::{ClusterView, MemberView, PeerStatus};
+pub use cluster::{ClusterView, MemberView, PeerStatus, against_level};
 pub use peers::{PeerTls, PeerTlsError, PeerTlsFiles};
 
 /// Where a command stands when it is judged.
@@ -114,7 +116,12 @@ pub struct LogConfig {
     pub stale_ms_max: u64,
     /// The space reclaim rewrites at most so many live bytes a second, in each stream.
     pub reclaim_bytes_per_second: u64,
+    /// The format level that a command needs: below it the command is not proposed.
+    pub level_of: LevelOf,
 }
+
+/// See [`LogConfig::level_of`].
+pub type LevelOf = fn(&[u8]) -> u32;
 
 /// An applied command.
 #[derive(Clone, Debug)]
@@ -146,6 +153,9 @@ pub enum ProposeError {
     /// Not taken: shutting down.
     #[error("the node is shutting down")]
     Closing,
+    /// Not taken: older releases could not read it, and may still come back.
+    #[error("this needs a later format level; run `vertebra upgrade finalize` once every member runs the new release")]
+    NotYet,
 }
 
 /// What `status`, metrics and the watchdog show.
@@ -202,12 +212,14 @@ const PATIENCE: Duration = Duration::from_millis(3_000);
 /// What the handles and the log's tasks share.
 struct Shared {
     store: Arc<Store>,
+    space: Arc<space::Space>,
     seen: Arc<Seen>,
     clock: Clock,
     guard: Mutex<ClockGuard>,
     queue: Queue,
     propose_timeout_ms: u64,
     stale_ms_max: u64,
+    level_of: LevelOf,
     /// This node leads.
     leader: AtomicBool,
     /// It leads and is the only voter: its state includes everything that was ever acknowledged.
@@ -227,6 +239,9 @@ struct Shared {
     began: Instant,
     /// When a majority last stood behind the leader as far as this node was told, ms after `began`, plus one; 0: not yet.
     contact_ms: AtomicU64,
+    /// One after the index up to which everything lay that had been acknowledged when this node first heard so after its
+    /// start; 0: it did not yet.
+    current_from: AtomicU64,
     cluster: Mutex<ClusterView>,
     asks: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Asked>>>,
     repairs: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Repair>>>,
@@ -239,16 +254,21 @@ struct Shared {
 /// What a node shows of itself to its peers, as JSON.
 pub type About = Box<dyn Fn() -> Vec<u8> + Send>;
 
+/// What `Shared` is made of.
+type Stores = (Arc<Store>, Arc<space::Space>, Arc<Seen>);
+
 impl Shared {
-    fn new(config: &LogConfig, clustered: bool, clock: Clock, store: Arc<Store>, seen: Arc<Seen>) -> Shared {
+    fn new(config: &LogConfig, clustered: bool, clock: Clock, (store, space, seen): Stores) -> Shared {
         Shared {
             store,
+            space,
             seen,
             clock,
             guard: Mutex::new(ClockGuard::new(config.clock_jump_ms_max)),
             queue: Queue::new(config.queue_bytes_max),
             propose_timeout_ms: config.propose_timeout_ms,
             stale_ms_max: config.stale_ms_max,
+            level_of: config.level_of,
             leader: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             clustered,
@@ -262,6 +282,7 @@ impl Shared {
             closed: watch::Sender::new(false),
             began: Instant::now(),
             contact_ms: AtomicU64::new(0),
+            current_from: AtomicU64::new(0),
             cluster: Mutex::default(),
             asks: Mutex::default(),
             repairs: Mutex::default(),
@@ -275,6 +296,23 @@ impl Shared {
     fn note_contact_at(&self, at: Instant) {
         let ms = at.saturating_duration_since(self.began).as_millis() as u64 + 1;
         self.contact_ms.fetch_max(ms, Ordering::AcqRel);
+    }
+
+    /// Everything acknowledged so far lies at or before this index; a majority says so.
+    fn note_confirmed(&self, index: u64) {
+        // The first one stays.
+        let _later = self
+            .current_from
+            .compare_exchange(0, index + 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// This node's state includes everything that was acknowledged before its start.
+    fn has_caught_up(&self) -> bool {
+        if self.alone.load(Ordering::Acquire) {
+            return true;
+        }
+        let from = self.current_from.load(Ordering::Acquire);
+        from != 0 && self.seen.applied_end.load(Ordering::Acquire) >= from
     }
 
     /// How long ago that was; `None`: not since the start.
@@ -331,8 +369,8 @@ impl Log {
     /// changes nothing and never reaches `apply`.
     ///
     /// # Errors
-    /// In the order they are checked: `Closing`, `NoLeader`, `DiskFull`, `Overloaded`, `ClockJumped`; then `Unknown` when
-    /// the outcome did not come in time.
+    /// In the order they are checked: `Closing`, `NoLeader`, `NotYet`, `DiskFull`, `Overloaded`, `ClockJumped`; then `Unknown`
+    /// when the outcome did not come in time, or cannot come because this node is cut off.
     pub async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
         self.propose_traced(command, None).await
     }
@@ -384,6 +422,46 @@ impl Log {
     /// Whether this node's state is so old that what may have been restricted since is not shown from it.
     pub fn is_stale(&self) -> bool {
         self.state_age_ms() > self.shared.stale_ms_max
+    }
+
+    /// Whether this node has applied everything that was acknowledged before it started. False until it hears from a majority.
+    pub fn has_caught_up(&self) -> bool {
+        self.shared.has_caught_up()
+    }
+
+    /// Raises the format level in force; what is in force already stays. The caller has put it on the record.
+    ///
+    /// # Errors
+    /// One sentence: who does not speak it or was not heard of, or why it was not logged.
+    pub async fn raise_level(&self, level: u32) -> Result<u32, String> {
+        let now = self.shared.seen.level.load(Ordering::Acquire);
+        if level <= now {
+            return Ok(now);
+        }
+        let this = release::this();
+        if !this.levels.contains(&level) {
+            return Err(format!(
+                "this release ({}) does not speak format level {level}",
+                this.name
+            ));
+        }
+        let view = self.cluster();
+        if self.shared.clustered && view.cluster.is_none() {
+            return Err("this node has not heard from the other members yet; try again in a moment".to_owned());
+        }
+        let standing = cluster::against_level(&view, level);
+        if !standing.is_empty() {
+            return Err(standing.join("; "));
+        }
+        match self.propose(level::command(level, &this.name)).await {
+            Ok(_) => Ok(self.shared.seen.level.load(Ordering::Acquire)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The format level in force.
+    pub fn level(&self) -> u32 {
+        self.shared.seen.level.load(Ordering::Acquire)
     }
 
     /// Whether this node's clock is that of its peers: what expires by the clock waits while it is not.
@@ -507,6 +585,12 @@ impl Log {
         }
     }
 
+    /// Somebody found damage in a segment of the log's stream: what it holds is written anew, from other members where it
+    /// cannot be read here, and the segment removed. Does nothing for a segment that goes by itself, or twice.
+    pub fn note_damage(&self, segment: u32) {
+        self.shared.space.note_damage(segment);
+    }
+
     /// Log time as of the last applied command, or the clock's when that is later.
     pub fn time(&self) -> Timestamp {
         let applied = Timestamp::from_ms(self.shared.seen.time_ms.load(Ordering::Acquire));
@@ -593,6 +677,10 @@ async fn propose_here(
     if shared.closing.load(Ordering::Acquire) {
         return Err(ProposeError::Closing);
     }
+    // The one place that every command goes through on its way into the log, a forwarded one twice.
+    if (shared.level_of)(&command) > shared.seen.level.load(Ordering::Acquire) {
+        return Err(ProposeError::NotYet);
+    }
     if shared.disk_full.load(Ordering::Acquire) {
         return Err(ProposeError::DiskFull);
     }
@@ -612,7 +700,7 @@ async fn propose_here(
     let (answered, answer) = oneshot::channel();
     shared.queue.push(Proposal {
         command,
-        answered,
+        answered: Some(answered),
         taken,
         _permit: permit,
         since: Instant::now(),
@@ -642,6 +730,8 @@ pub struct Opened {
     pub bodies: Bodies,
     /// End of the audit chain as replayed.
     pub audit: crate::audit::Head,
+    /// This start made the cluster: nobody older takes part.
+    pub founded: bool,
 }
 
 /// Why the log did not open.

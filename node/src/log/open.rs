@@ -6,6 +6,7 @@ use super::history::History;
 use super::identity::Identity;
 use super::index::{Index, TAIL_BYTES_MAX};
 use super::keeper::Keeper;
+use super::level;
 use super::machine::{Machine, Seen};
 use super::network::Network;
 use super::peers::{Local, Peers};
@@ -19,6 +20,7 @@ use super::{Apply, LogConfig, OpenError, Opened, Peering, Shared};
 use super::{alone, quarantine};
 use crate::audit;
 use crate::base::Clock;
+use crate::base::release;
 use crate::bodies::{self, Bodies};
 use crate::journal::{Journal, JournalConfig, OpenError as JournalOpenError, Position, RecordKey, Stream};
 use crate::ledger::{self, Ledger};
@@ -227,6 +229,7 @@ pub(super) async fn open_parts(
         checkpoints: checkpoints.clone(),
         snapshots: snapshots.clone(),
         seen: seen.clone(),
+        identity: None,
     };
     let audit = replayed.audit;
     Ok(Parts {
@@ -270,6 +273,23 @@ impl Parts {
         let end = opened.applied.map_or(0, |(_, _, index)| index + 1);
         self.seen.applied_end.store(end, Ordering::Release);
         *self.seen.history.lock() = History::from_hash(self.checkpoints.applied.lock().history);
+    }
+
+    /// The folder says the format level that the state has, before anything is done by it; a state that this release does
+    /// not speak is not served. A new one has none yet, and gets its cluster's.
+    fn settle_level(&mut self, identity: &Arc<Mutex<Identity>>) -> Result<(), OpenError> {
+        let now = level::in_force(&self.store.ledger);
+        let is_new = self.checkpoints.applied.lock().last.is_none();
+        identity
+            .lock()
+            .raise(now.level, &now.release)
+            .map_err(OpenError::Ledger)?;
+        if !is_new && let Some(why) = level::cannot_open(release::this(), now.level, &now.release) {
+            return Err(OpenError::Identity(why));
+        }
+        self.seen.level.store(now.level, Ordering::Release);
+        self.machine.identity = Some(identity.clone());
+        Ok(())
     }
 }
 
@@ -348,9 +368,10 @@ pub(super) async fn open(
         alone = true;
     }
     let joins = identity.cluster.is_none();
+    let identity = Arc::new(Mutex::new(identity));
     let peers = peering.as_ref().map(|peering| {
         Rc::new(Peers::new(Rc::new(Local {
-            identity: Arc::new(Mutex::new(identity)),
+            identity: identity.clone(),
             member: member.clone(),
             release: config.release,
             tls: peering.tls.clone(),
@@ -362,6 +383,7 @@ pub(super) async fn open(
         let healed = quarantine::heal(&config.folder, peers, &members, &parts.snapshots).await;
         parts.note_installed(&healed.map_err(OpenError::Ledger)?);
     }
+    parts.settle_level(&identity)?;
     let raft_config = raft_config(alone).validate().map_err(|error| raft_error(&error))?;
     let raft = Raft::new(
         config.node,
@@ -372,7 +394,8 @@ pub(super) async fn open(
     )
     .await;
     let raft = raft.map_err(|error| raft_error(&error))?;
-    if founds && !raft.is_initialized().await.map_err(|error| raft_error(&error))? {
+    let founded = founds && !raft.is_initialized().await.map_err(|error| raft_error(&error))?;
+    if founded {
         if store.journal.stats().free_bytes < reserve_bytes {
             return Err(OpenError::Raft(
                 "the disk is full up to its reserve; free some space to make a new node".to_owned(),
@@ -386,7 +409,8 @@ pub(super) async fn open(
         let recovered = raft.wait_for_recovery(None).await;
         recovered.map_err(|error| raft_error(&error))?;
     }
-    let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, store.clone(), parts.seen));
+    let stores = (store.clone(), parts.space.clone(), parts.seen);
+    let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, stores));
     let checkpointed = parts.checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
     shared
         .checkpointed
@@ -425,5 +449,6 @@ pub(super) async fn open(
         journal,
         bodies,
         audit: parts.audit,
+        founded,
     })
 }

@@ -21,14 +21,24 @@ pub type Answered = oneshot::Sender<Result<Applied, ProposeError>>;
 pub struct Proposal {
     /// The command.
     pub command: Bytes,
-    /// Where the answer goes.
-    pub answered: Answered,
+    /// Where the answer goes; `None` once it was given.
+    pub answered: Option<Answered>,
     /// When the log's thread took it; for the deep ping.
     pub taken: Option<oneshot::Sender<Instant>>,
     /// Released when the outcome is known.
     pub _permit: Permit,
     /// When it was admitted.
     pub since: Instant,
+}
+
+impl Proposal {
+    /// Answers, if that was not done before.
+    pub fn answer(&mut self, answer: Result<Applied, ProposeError>) {
+        if let Some(answered) = self.answered.take() {
+            // Who asked may have given up.
+            let _gone = answered.send(answer);
+        }
+    }
 }
 
 /// A read that waits for the index up to which the state must include everything.

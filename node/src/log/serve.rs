@@ -14,6 +14,8 @@ use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::{Raft, ReadPolicy, ServerState};
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,8 +42,12 @@ pub fn start(keeper: Keeper, cluster: Option<Rc<Cluster>>) {
         raft: raft.clone(),
         shared: shared.clone(),
         cluster: cluster.clone(),
+        taken: RefCell::default(),
+        next: Cell::new(0),
     };
-    let proposing = tokio::task::spawn_local(Rc::new(proposing).run());
+    let proposing = Rc::new(proposing);
+    tokio::task::spawn_local(proposing.clone().give_up_when_cut_off());
+    let proposing = tokio::task::spawn_local(proposing.run());
     for _ in 0..ROUNDS {
         tokio::task::spawn_local(read(raft.clone(), shared.clone(), cluster.clone()));
     }
@@ -106,9 +112,40 @@ struct Proposing {
     raft: Raft<TypeConfig, Machine>,
     shared: Arc<Shared>,
     cluster: Option<Rc<Cluster>>,
+    /// Those that this node's Raft has taken, by a number of their own.
+    taken: RefCell<FxHashMap<u64, Proposal>>,
+    next: Cell<u64>,
 }
 
 impl Proposing {
+    /// Raft keeps what a leader took until somebody's log decides it, which for one that is cut off may be never. Whoever
+    /// waits for it is told that nobody knows, as soon as this node knows that.
+    async fn give_up_when_cut_off(self: Rc<Proposing>) {
+        loop {
+            tokio::time::sleep(CONTACT_EVERY).await;
+            if self.taken.borrow().is_empty() || !self.shared.is_cut_off() {
+                continue;
+            }
+            for proposal in self.taken.borrow_mut().values_mut() {
+                proposal.answer(Err(ProposeError::Unknown));
+            }
+        }
+    }
+
+    /// What Raft said of a command that it took.
+    fn decided(&self, number: u64, result: ClientWriteResult<TypeConfig>) {
+        let Some(mut proposal) = self.taken.borrow_mut().remove(&number) else {
+            return;
+        };
+        match outcome(result) {
+            // Not appended: somebody else leads by now.
+            Err(ProposeError::NoLeader) if self.shared.clustered && proposal.answered.is_some() => {
+                self.shared.queue.push(proposal);
+            }
+            outcome => proposal.answer(outcome),
+        }
+    }
+
     /// Takes what waits, once per tick, and hands it to Raft, which appends it as one batch, or to the leader.
     async fn run(self: Rc<Proposing>) {
         let mut held: Vec<Proposal> = Vec::new();
@@ -132,7 +169,7 @@ impl Proposing {
         }
     }
 
-    async fn write(&self, proposals: Vec<Proposal>) {
+    async fn write(self: &Rc<Proposing>, proposals: Vec<Proposal>) {
         let shared = &self.shared;
         if !shared.guard.lock().in_order() {
             refuse(proposals, ProposeError::ClockJumped);
@@ -148,15 +185,15 @@ impl Proposing {
                 stamp_ms,
                 bytes: proposal.command.clone(),
             };
-            let again = shared.clone();
+            let number = self.next.get();
+            self.next.set(number + 1);
+            self.taken.borrow_mut().insert(number, proposal);
+            let reply = Taken {
+                number,
+                proposing: self.clone(),
+            };
             let reply = Reply(Box::new(move |result: ClientWriteResult<TypeConfig>| {
-                match outcome(result) {
-                    // Not appended: somebody else leads by now.
-                    Err(ProposeError::NoLeader) if again.clustered => again.queue.push(proposal),
-                    outcome => {
-                        let _gone = proposal.answered.send(outcome);
-                    }
-                }
+                reply.proposing.decided(reply.number, result)
             }));
             if self.raft.client_write_ff(command, Some(reply)).await.is_err() && !shared.closing.load(Ordering::Acquire)
             {
@@ -166,7 +203,7 @@ impl Proposing {
     }
 
     /// Asks the leader. What was surely not taken waits for the next one; what may have been is answered as unknown.
-    async fn forward(self: Rc<Proposing>, id: u64, member: Member, proposal: Proposal) {
+    async fn forward(self: Rc<Proposing>, id: u64, member: Member, mut proposal: Proposal) {
         let Some(cluster) = &self.cluster else {
             return;
         };
@@ -177,7 +214,11 @@ impl Proposing {
             .call(id, &member, Purpose::Calls, kind::PROPOSE, command, limit);
         let answer = match asked.await {
             Ok(applied) => self.applied_there(applied).await,
-            Err(PeerError::Refused(Refusal::NotLeader { .. }) | PeerError::Unreachable(_)) => {
+            // A leader that is asked to stop takes nothing more, and another one leads in a moment.
+            Err(
+                PeerError::Refused(Refusal::NotLeader { .. } | Refusal::NotTaken(NotTaken::Closing))
+                | PeerError::Unreachable(_),
+            ) => {
                 if proposal.since.elapsed() < PATIENCE {
                     tokio::time::sleep(AGAIN).await;
                     self.shared.queue.push(proposal);
@@ -193,7 +234,7 @@ impl Proposing {
             }),
             Err(_) => Err(ProposeError::Unknown),
         };
-        let _gone = proposal.answered.send(answer);
+        proposal.answer(answer);
     }
 
     /// The leader applied it; the client is told once this node has too, because it asks here next.
@@ -206,9 +247,21 @@ impl Proposing {
     }
 }
 
+/// Raft's promise to say what became of a command. When it ends without a word nobody knows.
+struct Taken {
+    number: u64,
+    proposing: Rc<Proposing>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.proposing.taken.borrow_mut().remove(&self.number);
+    }
+}
+
 fn refuse(proposals: Vec<Proposal>, why: ProposeError) {
-    for proposal in proposals {
-        let _gone = proposal.answered.send(Err(why));
+    for mut proposal in proposals {
+        proposal.answer(Err(why));
     }
 }
 
@@ -246,6 +299,7 @@ async fn read(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>, cluster: Opt
                 Ok(Some(index)) => {
                     // A majority stood behind the leader after it was asked: what this node knows from it is current.
                     shared.note_contact_at(asked);
+                    shared.note_confirmed(index);
                     break Ok(index);
                 }
                 Ok(None) | Err(_) if began.elapsed() < PATIENCE && !shared.is_cut_off() => {

@@ -8,6 +8,8 @@
 //! - A hold and its segment's count change in one step of the ledger, so a checkpoint has both or none.
 //! - A segment is removed only after a checkpoint that began after it was seen empty, and after every record in it was
 //!   compared with the table: counts are a hint, the table decides.
+//! - A damaged segment cannot be read through, so the table alone says what it holds. It is emptied whatever its share of
+//!   live bytes: what can be read is copied, the rest comes from other members, and then it goes.
 
 use super::record::{self, KIND_ENTRY, KIND_HELD};
 use super::store::Store;
@@ -19,15 +21,31 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A segment is rewritten when less than this many hundredths of it are live.
 const REWRITE_BELOW_PERCENT: u64 = 50;
+
+/// What could not be read is asked for again after this.
+const UNREADABLE_AGAIN: Duration = Duration::from_secs(10);
+/// So many entries of the table are looked at under one view of it, and so many are asked for at once.
+const ROWS_PER_LOOK: usize = 10_000;
+const ASKED_MAX: usize = 64;
 
 /// Live bytes and what may go.
 pub struct Space {
     live: Mutex<BTreeMap<u32, u64>>,
     /// Segments seen empty, with the checkpoint that has to land first.
     empty: Mutex<BTreeMap<u32, u64>>,
+    /// Segments with damage.
+    damaged: Mutex<BTreeMap<u32, Damaged>>,
+}
+
+/// How far a damaged segment is emptied.
+struct Damaged {
+    /// Indexes of the entries that may still be held in it; `None`: not looked up yet.
+    left: Option<Vec<u64>>,
+    not_before: Instant,
 }
 
 /// What one turn did.
@@ -68,7 +86,23 @@ impl Space {
         Space {
             live: Mutex::new(live),
             empty: Mutex::default(),
+            damaged: Mutex::default(),
         }
+    }
+
+    /// The segment has damage: it is to be emptied and removed.
+    pub fn note_damage(&self, segment: u32) {
+        let mut damaged = self.damaged.lock();
+        damaged.entry(segment).or_insert_with(|| {
+            tracing::warn!(
+                segment,
+                "a log segment is damaged: what it holds is written anew, then it is removed"
+            );
+            Damaged {
+                left: None,
+                not_before: Instant::now(),
+            }
+        });
     }
 
     /// State holds the entry. Says whether it is there to be held.
@@ -94,6 +128,7 @@ impl Space {
                 position: positions[0],
                 copied: true,
             };
+            self.note_damage(row.position.segment);
             self.set(&store.ledger, index, Some(row), Some(copy));
         }
         Ok(())
@@ -147,8 +182,15 @@ impl Space {
     }
 
     /// One turn over the sealed segments before `bound`, which hold no entry of the log and nothing that replay needs.
-    /// Copies at most about `bytes_max`. Call it on the log's thread.
-    pub async fn turn(&self, store: &Arc<Store>, bound: u32, bytes_max: u64) -> Result<Turn, SpaceError> {
+    /// Copies at most about `bytes_max`. `repair` asks another member for an entry, which then is kept by [`Space::replace`].
+    /// Call it on the log's thread.
+    pub async fn turn(
+        &self,
+        store: &Arc<Store>,
+        bound: u32,
+        bytes_max: u64,
+        repair: &dyn Fn(u64),
+    ) -> Result<Turn, SpaceError> {
         let mut turn = Turn::default();
         let segments = store.journal.segments(Stream::Log);
         let newest = segments.last().map_or(0, |segment| segment.number);
@@ -156,26 +198,34 @@ impl Space {
             .into_iter()
             .filter(|segment| segment.sealed && segment.number < bound.min(newest))
         {
-            let live = self.live_bytes(segment.number);
-            if live == 0 {
-                turn.removed += u32::from(self.remove_if_landed(store, segment.number).await?);
-            } else if live * 100 < u64::from(segment.used_bytes) * REWRITE_BELOW_PERCENT && turn.moved_bytes < bytes_max
-            {
-                turn.moved_bytes += self
-                    .rewrite(store, segment.number, bytes_max - turn.moved_bytes)
-                    .await?;
+            let (number, budget) = (segment.number, bytes_max.saturating_sub(turn.moved_bytes));
+            let live = self.live_bytes(number);
+            let few = live * 100 < u64::from(segment.used_bytes) * REWRITE_BELOW_PERCENT;
+            let done = if self.damaged.lock().contains_key(&number) {
+                self.empty_damaged(store, number, budget, repair).await
+            } else if live == 0 {
+                self.remove_if_landed(store, number).await
+            } else if few && budget > 0 {
+                self.rewrite(store, number, budget).await
+            } else {
+                Ok(Turn::default())
+            };
+            match done {
+                Ok(done) => {
+                    turn.moved_bytes += done.moved_bytes;
+                    turn.removed += done.removed;
+                }
+                Err(SpaceError::Read(ReadError::Corrupt { .. })) => self.note_damage(number),
+                Err(error) => return Err(error),
             }
         }
         Ok(turn)
     }
 
-    /// Removes a segment seen empty once a checkpoint covers that; says whether it did.
-    async fn remove_if_landed(&self, store: &Arc<Store>, segment: u32) -> Result<bool, SpaceError> {
-        let next = store.ledger.checkpoint_next();
-        // Two checkpoints: LMDB may fall back to the one before the last.
-        let due = *self.empty.lock().entry(segment).or_insert(next + 1);
-        if store.ledger.checkpoint_landed() < due {
-            return Ok(false);
+    /// Removes a segment seen empty once a checkpoint covers that.
+    async fn remove_if_landed(&self, store: &Arc<Store>, segment: u32) -> Result<Turn, SpaceError> {
+        if !self.is_landed(store, segment) {
+            return Ok(Turn::default());
         }
         let left = self.held_in(store, segment, u64::MAX).await?;
         if !left.is_empty() {
@@ -187,36 +237,129 @@ impl Space {
             let bytes = left.iter().map(|moving| in_journal(&moving.row)).sum();
             self.live.lock().insert(segment, bytes);
             self.empty.lock().remove(&segment);
-            return Ok(false);
+            return Ok(Turn::default());
         }
+        Ok(self.remove(store, segment))
+    }
+
+    /// Whether the segment was seen empty before a checkpoint that has landed; it is seen empty now.
+    fn is_landed(&self, store: &Store, segment: u32) -> bool {
+        let next = store.ledger.checkpoint_next();
+        // Two checkpoints: LMDB may fall back to the one before the last.
+        let due = *self.empty.lock().entry(segment).or_insert(next + 1);
+        store.ledger.checkpoint_landed() >= due
+    }
+
+    fn remove(&self, store: &Store, segment: u32) -> Turn {
         store.journal.remove_segment(Stream::Log, segment);
         self.empty.lock().remove(&segment);
         self.live.lock().remove(&segment);
         store.ledger.put_local(SEGMENTS, &segment.to_be_bytes(), None);
-        Ok(true)
+        Turn {
+            moved_bytes: 0,
+            removed: 1,
+        }
     }
 
-    /// Copies held records of a segment to the end of the stream, at most about `bytes_max`; gives the bytes copied.
-    async fn rewrite(&self, store: &Arc<Store>, segment: u32, bytes_max: u64) -> Result<u64, SpaceError> {
+    /// Writes anew what a damaged segment holds, at most about `bytes_max` of it; removes the segment when nothing is left.
+    async fn empty_damaged(
+        &self,
+        store: &Arc<Store>,
+        segment: u32,
+        bytes_max: u64,
+        repair: &dyn Fn(u64),
+    ) -> Result<Turn, SpaceError> {
+        let left = match self.damaged.lock().get_mut(&segment) {
+            Some(damaged) if Instant::now() >= damaged.not_before => damaged.left.take(),
+            Some(_) | None => return Ok(Turn::default()),
+        };
+        let left = match left {
+            Some(left) => left,
+            None => rows_in(store, segment).await,
+        };
+        let mut turn = Turn::default();
+        let (mut readable, mut kept, mut unreadable) = (Vec::new(), Vec::new(), 0);
+        for index in left {
+            let row = tables::held(&store.ledger, index).filter(|row| row.position.segment == segment);
+            let Some(row) = row else { continue };
+            if turn.moved_bytes >= bytes_max {
+                kept.push(index);
+                continue;
+            }
+            match store.read_row(index, row).await {
+                Ok(entry) => {
+                    turn.moved_bytes += in_journal(&row);
+                    readable.push((row, entry));
+                }
+                Err(_) => {
+                    if unreadable < ASKED_MAX {
+                        repair(index);
+                    }
+                    unreadable += 1;
+                    kept.push(index);
+                }
+            }
+        }
+        self.copy(store, readable).await?;
+        let wait = if turn.moved_bytes == 0 && unreadable > 0 {
+            UNREADABLE_AGAIN
+        } else {
+            Duration::ZERO
+        };
+        if kept.is_empty() && turn.moved_bytes == 0 && self.is_landed(store, segment) {
+            // The last word is the table's.
+            kept = rows_in(store, segment).await;
+            if kept.is_empty() {
+                self.damaged.lock().remove(&segment);
+                tracing::info!(segment, "the damaged log segment is empty and removed");
+                return Ok(self.remove(store, segment));
+            }
+        }
+        let damaged = Damaged {
+            left: Some(kept),
+            not_before: Instant::now() + wait,
+        };
+        self.damaged.lock().insert(segment, damaged);
+        Ok(turn)
+    }
+
+    /// Copies entries to the end of the stream and makes their rows name the copies.
+    async fn copy(&self, store: &Store, found: Vec<(Row, Entry)>) -> Result<(), AppendError> {
+        let mut records = Vec::new();
+        let (rows, entries): (Vec<Row>, Vec<Entry>) = found.into_iter().unzip();
+        record::encode_entries(KIND_HELD, &entries, &mut records);
+        let positions = store.journal.append(Stream::Log, records).await?;
+        for ((old, entry), position) in rows.into_iter().zip(entries).zip(positions) {
+            self.moved(store, entry.log_id.index, old, position);
+        }
+        Ok(())
+    }
+
+    /// A held entry's record was copied: its row names the copy, unless it was released while that was written.
+    fn moved(&self, store: &Store, index: u64, old: Row, position: Position) {
+        if tables::held(&store.ledger, index) == Some(old) {
+            let row = Row {
+                leader: old.leader,
+                position,
+                copied: true,
+            };
+            self.set(&store.ledger, index, Some(old), Some(row));
+        }
+    }
+
+    /// Copies held records of a segment to the end of the stream, at most about `bytes_max`.
+    async fn rewrite(&self, store: &Arc<Store>, segment: u32, bytes_max: u64) -> Result<Turn, SpaceError> {
         let moving = self.held_in(store, segment, bytes_max).await?;
         let records = moving
             .iter()
             .map(|moving| copy_of(moving.index, &moving.row.leader, moving.payload.clone()));
         let positions = store.journal.append(Stream::Log, records.collect()).await?;
-        let mut bytes = 0;
+        let mut turn = Turn::default();
         for (moving, position) in moving.iter().zip(positions) {
-            bytes += in_journal(&moving.row);
-            // It may have been released while the copy was written.
-            if tables::held(&store.ledger, moving.index) == Some(moving.row) {
-                let row = Row {
-                    leader: moving.row.leader,
-                    position,
-                    copied: true,
-                };
-                self.set(&store.ledger, moving.index, Some(moving.row), Some(row));
-            }
+            turn.moved_bytes += in_journal(&moving.row);
+            self.moved(store, moving.index, moving.row, position);
         }
-        Ok(bytes)
+        Ok(turn)
     }
 
     /// The records of a segment that the table names.
@@ -253,6 +396,32 @@ impl Space {
             .expect("a scan does not panic and is not cancelled");
         Ok(found?)
     }
+}
+
+/// Indexes of the held entries whose records lie in a segment, by the table.
+async fn rows_in(store: &Arc<Store>, segment: u32) -> Vec<u64> {
+    let store = store.clone();
+    let look = move || {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let mut looked = 0;
+            // In stretches: a long look would keep old pages of the ledger from being used again.
+            tables::rows(&store.ledger, HELD, after, &mut |index, row| {
+                if row.position.segment == segment {
+                    found.push(index);
+                }
+                after = Some(index);
+                looked += 1;
+                looked < ROWS_PER_LOOK
+            });
+            if looked < ROWS_PER_LOOK {
+                return found;
+            }
+        }
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .expect("a look does not panic and is not cancelled")
 }
 
 /// The record of a copy.

@@ -547,7 +547,14 @@ impl LogStore {
                         position,
                         copied: false,
                     };
-                    entries.push(self.0.read_row(log_id.index, row).await.map_err(io::Error::other)?);
+                    let read = match self.0.read_row(log_id.index, row).await {
+                        // There may be a copy, made when it was repaired.
+                        Err(error @ ReadError::Corrupt { .. }) => {
+                            self.0.entry_here(log_id.index).await.transpose().unwrap_or(Err(error))
+                        }
+                        read => read,
+                    };
+                    entries.push(read.map_err(io::Error::other)?);
                 }
             }
         }

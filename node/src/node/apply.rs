@@ -7,7 +7,7 @@
 use crate::audit::Head;
 use crate::base::NodeId;
 use crate::ledger::{Ledger, Read, Table, Writer};
-use crate::log::At;
+use crate::log::{At, level};
 use crate::outbox;
 use crate::services::{identity, mesh, pds};
 use bytes::Bytes;
@@ -19,7 +19,33 @@ pub const AUDIT_HEAD: u8 = 0xF0;
 /// Audit heads by node and sequence number: key 8 + 8 bytes big-endian, value log time in ms (8 bytes) and hash (32).
 const HEADS: Table = Table::permanent(60);
 
-const _: () = assert!(outbox::command::COMMAND_VERSION != AUDIT_HEAD);
+const _: () = assert!(outbox::command::COMMAND_VERSION != AUDIT_HEAD && AUDIT_HEAD != level::COMMAND);
+
+/// Commands of format level 1: first byte, and how many kinds of commands stood behind it then. What was added since is
+/// of a later level, also where nobody thought of it.
+const OF_LEVEL_1: [(u8, u8); 4] = [
+    (mesh::command::COMMAND_VERSION, 7),
+    (identity::command::COMMAND_VERSION, 2),
+    (pds::command::COMMAND_VERSION, 3),
+    (outbox::command::COMMAND_VERSION, 5),
+];
+
+/// The format level that a command needs: it is not proposed before that one is in force.
+pub fn level_of(command: &[u8]) -> u32 {
+    let (Some(&first), kind) = (command.first(), command.get(1)) else {
+        // The deep ping.
+        return level::FIRST;
+    };
+    // The one raises the level, so it cannot wait for it; see there who makes sure that all can read it.
+    if first == AUDIT_HEAD || first == level::COMMAND {
+        return level::FIRST;
+    }
+    let known = OF_LEVEL_1.iter().find(|(version, _)| *version == first);
+    match (known, kind) {
+        (Some((_, kinds)), Some(kind)) if kind < kinds => level::FIRST,
+        (Some(_) | None, _) => level::FIRST + 1,
+    }
+}
 const _: () = assert!(mesh::command::COMMAND_VERSION != identity::command::COMMAND_VERSION);
 
 const HOUR_MS: u64 = 3600 * 1000;
@@ -31,6 +57,7 @@ pub fn apply(writer: &mut Writer<'_>, at: At, command: &[u8]) -> Bytes {
         Some(&identity::command::COMMAND_VERSION) => judged(at, identity::state::apply_encoded(writer, at, command)),
         Some(&pds::command::COMMAND_VERSION) => judged(at, pds::state::apply_encoded(writer, at, command)),
         Some(&outbox::command::COMMAND_VERSION) => judged(at, outbox::state::apply_encoded(writer, at, command)),
+        Some(&level::COMMAND) => judged(at, level::apply(writer, at, command)),
         Some(&AUDIT_HEAD) => match decode_head(command) {
             Some((node, head)) => {
                 enter_head(writer, at, node, head);
@@ -147,6 +174,25 @@ pub fn logged_heads(ledger: &Ledger, node: NodeId) -> Vec<Head> {
 mod tests {
     use super::*;
     use crate::base::Timestamp;
+
+    #[test]
+    fn what_was_added_behind_level_1_is_not_proposed_before_it_is_raised() {
+        let on = outbox::command::Command::Off.encode();
+        let raise = level::command(2, "r");
+        let head = head_command(1, Head::default());
+        for known in [&b""[..], &on, &raise, &head, &[mesh::command::COMMAND_VERSION, 6]] {
+            assert_eq!(level_of(known), level::FIRST, "{known:?}");
+        }
+        for (version, kinds) in OF_LEVEL_1 {
+            assert_eq!(level_of(&[version, kinds - 1]), level::FIRST);
+            assert_eq!(level_of(&[version, kinds]), level::FIRST + 1, "a kind that was added");
+        }
+        assert_eq!(
+            level_of(&[0x40]),
+            level::FIRST + 1,
+            "a first byte that was given out later"
+        );
+    }
 
     #[test]
     fn a_head_survives_its_command() {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One answered request: counted, and on the access log without anything a client sent.
 pub(super) fn observe(metrics: &Metrics, answered: &Answered) {
     metrics.request(answered.route, answered.status, answered.micros);
+    let writes = !matches!(answered.method, "GET" | "HEAD" | "OPTIONS");
+    metrics.served.count(writes, answered.status, answered.micros);
     // What went well is counted and on the audit record; what did not is what somebody will ask about.
     if answered.status >= 400 {
         tracing::info!(

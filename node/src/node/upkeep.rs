@@ -6,6 +6,7 @@
 use super::apply;
 use crate::audit::{Audit, Head};
 use crate::auth::token::{KeyFiles, Keys, Tokens};
+use crate::base::release;
 use crate::config::Config;
 use crate::http::{TlsFiles, TlsMaterial, TlsShared};
 use crate::ledger::Ledger;
@@ -21,6 +22,9 @@ use std::time::{Duration, SystemTime};
 const AUDIT_HEAD_MS: u64 = 1000;
 /// How often latencies are folded into their buckets.
 const METRICS_MS: u64 = 5000;
+/// How often the founder of a cluster tries to begin it at the newest format level, and how long after each other.
+const LEVEL_TRIES: u32 = 100;
+const LEVEL_AGAIN_MS: u64 = 100;
 /// What one sweep may touch: few enough that the commands behind it on the log's thread do not feel it.
 const SWEEP_MESSAGES: u32 = 100;
 
@@ -34,6 +38,7 @@ pub(super) struct Upkeep {
     pub tls: Arc<TlsShared>,
     pub peer_tls: Option<Arc<PeerTls>>,
     pub tokens: Arc<Tokens>,
+    pub founded: bool,
 }
 
 impl Upkeep {
@@ -56,6 +61,12 @@ impl Upkeep {
             loop {
                 tokio::time::sleep(Duration::from_millis(AUDIT_HEAD_MS)).await;
                 witness.enter_audit_head(&mut entered).await;
+            }
+        });
+        let founder = own(&this);
+        tokio::task::spawn_local(async move {
+            if founder.founded {
+                founder.begin_at_the_newest_level().await;
             }
         });
         let folder = own(&this);
@@ -119,6 +130,26 @@ impl Upkeep {
             }
         }
         Ok(())
+    }
+
+    /// Nobody older takes part in a cluster that was just made. A node that ends before this is done leaves it to the
+    /// operator, as after an upgrade.
+    async fn begin_at_the_newest_level(&self) {
+        let newest = *release::this().levels.end();
+        for left in (0..LEVEL_TRIES).rev() {
+            match self.log.raise_level(newest).await {
+                Ok(_) => return,
+                Err(why) if left == 0 => {
+                    tracing::warn!(
+                        why,
+                        newest,
+                        "the newest format level is not in force; see `vertebra upgrade status`"
+                    );
+                }
+                // Its first members may be on their way.
+                Err(_) => tokio::time::sleep(Duration::from_millis(LEVEL_AGAIN_MS)).await,
+            }
+        }
     }
 
     async fn enter_audit_head(&self, entered: &mut Option<Head>) {

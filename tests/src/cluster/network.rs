@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 /// A direction between two nodes: from, to.
@@ -104,6 +104,15 @@ impl Network {
     pub fn enter(&self) {
         let place = File::open(self.clients.path()).expect("the clients' namespace is there");
         setns(place, CloneFlags::CLONE_NEWNET).expect("root may change its network namespace");
+    }
+
+    /// A socket that listens where node `id` is, held here: whatever becomes of the node, connections wait in it.
+    pub fn listen(&self, id: u64, port: u16) -> TcpListener {
+        let place = File::open(self.nodes[&id].path()).expect("the node's namespace is there");
+        setns(place, CloneFlags::CLONE_NEWNET).expect("root may change its network namespace");
+        let listener = TcpListener::bind((self.address(id), port));
+        self.enter();
+        listener.expect("the port is free")
     }
 
     fn plug(&self, namespace: &Namespace, port: &str, last: u8) {

@@ -190,6 +190,15 @@ impl Cluster {
         command.output().expect("the binary starts")
     }
 
+    /// The same without holding up what else runs on this thread.
+    pub async fn run_aside(&self, id: u64, arguments: &[&str]) -> Output {
+        let socket = self.home(id).join("admin.sock");
+        let mut command = self.network.command(id, binary());
+        command.args(arguments).arg("--socket").arg(socket);
+        let ended = tokio::task::spawn_blocking(move || command.output()).await;
+        ended.expect("nothing panics").expect("the binary starts")
+    }
+
     /// The same; it must succeed. Gives what it printed.
     #[track_caller]
     pub fn ok(&self, id: u64, arguments: &[&str]) -> String {

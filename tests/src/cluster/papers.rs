@@ -76,6 +76,11 @@ impl Papers {
         &self.public.pem
     }
 
+    /// The authority of members, PEM.
+    pub fn members_ca(&self) -> &str {
+        &self.members.pem
+    }
+
     /// A client certificate for `ods`.
     pub fn client(&self, ods: &str) -> Identity {
         let name = format!("test.{}.api.mesh-client.nhs.uk", ods.to_lowercase());

@@ -163,3 +163,32 @@ async fn a_leader_cut_off_in_silence_loses_nothing_that_was_acknowledged() {
     }
     assert!(leader(&cluster.status(1).await.expect("it answers")).is_some());
 }
+
+#[tokio::test]
+async fn a_write_that_a_leader_had_taken_when_it_was_cut_off_is_answered_503_at_once_when_it_knows() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::form("taken", &SITES).await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let all = cluster.ids();
+    let leads = cluster.await_leader(&all).await;
+    let mut client = cluster.mailbox(leads, "X26ONE");
+    client.send("X26TWO", WORKFLOW, &[], b"before").await;
+    cluster.isolate(leads);
+    // It does not know yet: it takes the message.
+    let began = Instant::now();
+    let headers = [("Mex-LocalID", "taken")];
+    let answer = client.post("X26TWO", WORKFLOW, &headers, b"taken").await;
+    let took = began.elapsed();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some(), "it says when to come again");
+    assert!(
+        took < Duration::from_secs(4),
+        "nobody waits for what cannot come: {took:?}"
+    );
+    // Sent again under its identifier it is there once.
+    cluster.heal();
+    cluster.await_leader(&all).await;
+    cluster.await_level().await;
+    client.send("X26TWO", WORKFLOW, &headers, b"taken").await;
+    assert_eq!(cluster.mailbox(leads, "X26TWO").inbox().await.len(), 2);
+}

@@ -1,10 +1,11 @@
 //! The cluster: many nodes with one history, and nothing lost, whatever fails. Nodes are real processes in network
 //! namespaces; one cluster runs at a time.
 //!
-//! `VERTEBRA_HISTORIES` and `VERTEBRA_SITE_LOSSES` set how often; a failure prints its seed, and `VERTEBRA_SEED` repeats it.
+//! `VERTEBRA_HISTORIES`, `VERTEBRA_SITE_LOSSES` and `VERTEBRA_ROLLING_RESTARTS` set how often; a failure prints its seed, and `VERTEBRA_SEED` repeats it.
 
 mod bodies;
 mod clients;
+mod disks;
 mod forming;
 mod histories;
 mod load;
@@ -12,7 +13,9 @@ mod losses;
 mod members;
 mod minority;
 mod network;
+mod patient_clients;
 mod planted;
+mod upgrade;
 
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};

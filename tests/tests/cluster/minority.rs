@@ -120,3 +120,29 @@ async fn a_node_cut_off_reads_on_with_an_age_refuses_writes_and_returns_without_
         );
     }
 }
+
+#[tokio::test]
+async fn a_node_that_has_just_started_is_not_healthy_before_it_knows_that_it_is_current() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::form("just-started", &SITES).await;
+    cluster.stop(3);
+    cluster.add_mailboxes(1, &["X26LATER"]).await;
+    cluster.isolate(3);
+    cluster.start(3);
+    cluster.await_operator(3).await;
+    // Longer than a node takes to find out that it is cut off.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        assert_eq!(
+            cluster.ready(3).await,
+            503,
+            "it cannot know what was acknowledged meanwhile"
+        );
+        let status = cluster.status(3).await.unwrap_or_default();
+        assert_eq!(status["state"], "cannot_write", "{status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.heal();
+    cluster.await_ready(3).await;
+    cluster.mailbox(3, "X26LATER").inbox().await;
+}

@@ -3,6 +3,7 @@
 //! While it is made, the space reclaim of the log and of the bodies waits, so that everything the copy names stays where
 //! it is found. That costs disk: a backup is given up when the disk reaches its reserve.
 
+use super::super::level;
 use super::super::snapshot::{self, BACKUP, ENTRY_HEADER_BYTES, Snapshots};
 use super::super::tables::{self, HELD};
 use super::super::{Log, Shared};
@@ -309,8 +310,11 @@ impl Making {
         let state = ledger.digest_blocking()?;
         let damaged = |what: &str| BackupError::Io(io::Error::new(io::ErrorKind::InvalidData, what));
         let membership = tables::meta(ledger).map_err(damaged)?.membership;
+        let in_force = level::in_force(ledger);
         Ok(Manifest {
-            format: FORMAT,
+            format: if in_force.level == level::FIRST { 1 } else { FORMAT },
+            level: in_force.level,
+            level_release: in_force.release,
             node: wish.node.clone(),
             made_ms: wish.now.ms(),
             applied: self

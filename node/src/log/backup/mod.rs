@@ -25,13 +25,14 @@ pub use source::{Source, SourceError};
 pub(super) use copy::{Asked, copy_when_asked};
 pub(super) use restore::refuse_half_restored;
 
+use super::level;
 use super::tables;
 use super::types::StoredMembership;
 use crate::audit::Head;
 use serde::{Deserialize, Serialize};
 
-/// The format this release writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The newest format, written from format level 2 on; before that it is 1, which the first release reads too.
+pub const FORMAT: u32 = 2;
 /// What says what the files hold.
 pub const MANIFEST: &str = "manifest.json";
 /// The ledger's copy.
@@ -74,8 +75,14 @@ pub struct NodeInfo {
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] of the release that wrote it.
+    /// 1, or [`FORMAT`] where the format level was raised.
     pub format: u32,
+    /// The format level in force; since format 2.
+    #[serde(default = "first_level", skip_serializing_if = "is_first_level")]
+    pub level: u32,
+    /// The release that raised it; since format 2.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub level_release: String,
     /// The node.
     pub node: NodeInfo,
     /// When it was taken, by the node's clock: milliseconds since 1970.
@@ -104,6 +111,15 @@ pub struct Manifest {
     pub files: Vec<FileInfo>,
     /// BLAKE3 of this manifest with an empty seal, 64 hexadecimal digits.
     pub seal: String,
+}
+
+fn first_level() -> u32 {
+    level::FIRST
+}
+
+/// A backup of the first level is, byte by byte, what the first release made.
+fn is_first_level(level: &u32) -> bool {
+    *level == level::FIRST
 }
 
 impl Manifest {
@@ -151,7 +167,9 @@ mod tests {
 
     fn manifest() -> Manifest {
         Manifest {
-            format: FORMAT,
+            format: 1,
+            level: level::FIRST,
+            level_release: String::new(),
             node: NodeInfo {
                 id: 1,
                 name: "n".to_owned(),
@@ -185,6 +203,23 @@ mod tests {
             ..read
         };
         assert_ne!(changed.seal, changed.sealed());
+    }
+
+    #[test]
+    fn a_backup_of_the_first_level_says_nothing_of_levels() {
+        let text = String::from_utf8(manifest().encode()).expect("JSON is text");
+        assert!(!text.contains("level"), "{text}");
+        let mut later = Manifest {
+            format: FORMAT,
+            level: 2,
+            level_release: "7.2".to_owned(),
+            ..manifest()
+        };
+        let read: Manifest = serde_json::from_slice(&later.encode()).expect("it was just written");
+        assert_eq!(
+            (read.level, read.level_release.as_str(), read.seal.clone()),
+            (2, "7.2", read.sealed())
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! restore clears it. On an error everything that was made is removed.
 
 use super::super::checkpoint::{AppliedState, Checkpoints};
+use super::super::identity::{self, Identity};
+use super::super::level;
 use super::super::open::{Parts, open_parts};
 use super::super::snapshot::{self, write_synced};
 use super::super::store::{LogStore, Store};
@@ -29,7 +31,7 @@ use tokio::sync::mpsc;
 
 /// Marks a folder that a restore is filling.
 const RESTORING: &str = "restoring";
-/// What a restore makes beside that.
+/// What a restore makes beside that and the file of whose folder it is.
 const MADE: [&str; 3] = ["journal", "ledger", "snapshots"];
 /// What may be in a folder that counts as empty: the lock, and what a fresh file system has.
 const NOTHING: [&str; 2] = ["lock", "lost+found"];
@@ -123,6 +125,12 @@ pub async fn restore(
     let restored = fill(config, journal, ledger_map_bytes_max, apply, source, put).await;
     match restored {
         Ok(restored) => {
+            // Where it is the first one, the folder says nothing until the node's first start, as ever.
+            let manifest = &source.manifest;
+            if manifest.level > level::FIRST {
+                let mut identity = Identity::open(folder, config.node)?;
+                identity.raise(manifest.level, &manifest.level_release)?;
+            }
             snapshot::sync_folder(folder)?;
             fs::remove_file(folder.join(RESTORING))?;
             snapshot::sync_folder(folder)?;
@@ -164,7 +172,7 @@ pub fn check_empty(folder: &Path) -> Result<(), RestoreError> {
     let cut_short = folder.join(RESTORING).exists();
     for found in fs::read_dir(folder)? {
         let name = found?.file_name().to_string_lossy().into_owned();
-        let ours = cut_short && (name == RESTORING || MADE.contains(&name.as_str()));
+        let ours = cut_short && (name == RESTORING || name == identity::FILE || MADE.contains(&name.as_str()));
         if !ours && !NOTHING.contains(&name.as_str()) {
             let folder = folder.to_owned();
             return Err(RestoreError::NotEmpty { folder, found: name });
@@ -176,6 +184,10 @@ pub fn check_empty(folder: &Path) -> Result<(), RestoreError> {
 fn clear(folder: &Path) -> io::Result<()> {
     for name in MADE {
         snapshot::remove_if_there(&folder.join(name))?;
+    }
+    match fs::remove_file(folder.join(identity::FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
     }
     snapshot::sync_folder(folder)?;
     fs::remove_file(folder.join(RESTORING))?;

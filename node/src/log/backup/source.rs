@@ -1,6 +1,8 @@
 //! A backup as it lies in its folder: read, and proved whole before anything is done with it.
 
+use super::super::level;
 use super::{FORMAT, MANIFEST, Manifest, is_file_name};
+use crate::base::release;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,9 @@ pub enum SourceError {
         /// Its format.
         found: u32,
     },
+    /// Of a format level that this release does not speak.
+    #[error("the backup cannot be restored by this release: {0}")]
+    Level(String),
     /// A file is not there.
     #[error("{0} of the backup is missing; use another backup")]
     Missing(String),
@@ -61,7 +66,7 @@ impl Source {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// `NoManifest`, `Io`, `Newer`, `Manifest`.
+    /// `NoManifest`, `Io`, `Level`, `Newer`, `Manifest`.
     pub fn open(folder: &Path) -> Result<Source, SourceError> {
         let bytes = fs::read(folder.join(MANIFEST)).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SourceError::NoManifest(folder.to_owned()),
@@ -74,11 +79,18 @@ impl Source {
         #[derive(serde::Deserialize)]
         struct Format {
             format: u32,
+            #[serde(default = "super::first_level")]
+            level: u32,
+            #[serde(default)]
+            level_release: String,
         }
         // Only the number is read first: what else a later release writes is not known here.
-        let Format { format } = serde_json::from_slice(&bytes).map_err(|cause| damaged(&cause.to_string()))?;
-        if format > FORMAT {
-            return Err(SourceError::Newer { found: format });
+        let told: Format = serde_json::from_slice(&bytes).map_err(|cause| damaged(&cause.to_string()))?;
+        if let Some(why) = level::cannot_open(release::this(), told.level, &told.level_release) {
+            return Err(SourceError::Level(why));
+        }
+        if told.format > FORMAT {
+            return Err(SourceError::Newer { found: told.format });
         }
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|cause| damaged(&cause.to_string()))?;
         if manifest.seal != manifest.sealed() {

@@ -175,6 +175,26 @@ pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     postcard::from_bytes(bytes).map_err(|_| invalid("a payload that cannot be read"))
 }
 
+/// Two values, of which older releases read the first alone.
+pub fn encode_with<A: serde::Serialize, B: serde::Serialize>(value: &A, more: &B) -> Bytes {
+    encode(&(value, more))
+}
+
+/// And back; the second is `None` where an older release sent it.
+pub fn decode_with<A, B>(bytes: &[u8]) -> io::Result<(A, Option<B>)>
+where
+    A: serde::de::DeserializeOwned,
+    B: serde::de::DeserializeOwned,
+{
+    let unreadable = |_| invalid("a payload that cannot be read");
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(unreadable)?;
+    if rest.is_empty() {
+        return Ok((value, None));
+    }
+    let (more, _later) = postcard::take_from_bytes(rest).map_err(unreadable)?;
+    Ok((value, Some(more)))
+}
+
 /// Vote, position before, commit (26 bytes each but the vote's 18), then the entries as in the journal: term, node, index
 /// (8 each), length (4), payload.
 pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
@@ -316,6 +336,26 @@ mod tests {
                 assert!(short.entries.len() < 2, "cut at {end}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_added_behind_is_read_where_it_is_there_and_passed_over_by_who_does_not_know_it() {
+        let (old, new, later) = (
+            encode(&(7u64, "x")),
+            encode_with(&(7u64, "x"), &9u32),
+            encode(&(7u64, "x", 9u32, 5u64)),
+        );
+        for (bytes, more) in [(&old, None), (&new, Some(9u32)), (&later, Some(9))] {
+            assert_eq!(
+                decode::<(u64, String)>(bytes).expect("the first release reads it"),
+                (7, "x".to_owned())
+            );
+            assert_eq!(
+                decode_with(bytes).expect("this one does"),
+                ((7u64, "x".to_owned()), more)
+            );
+        }
+        assert!(decode_with::<(u64, String), u32>(&old[..2]).is_err());
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Link {
             .await
             .map_err(unreachable)?;
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let payload = frame::encode(&self.local.hello());
+        let payload = self.local.hello().encode();
         let (kind, call) = (kind::HELLO, 0);
         send_now(&mut tls, &Frame { kind, call, payload })
             .await
@@ -215,7 +215,7 @@ impl Link {
         if answer.kind == kind::REFUSED {
             return Err(frame::decode::<Refusal>(&answer.payload).map_or(PeerError::Malformed, PeerError::Refused));
         }
-        let peer: Hello = frame::decode(&answer.payload).map_err(|_| PeerError::Malformed)?;
+        let peer = Hello::decode(&answer.payload).map_err(|_| PeerError::Malformed)?;
         let named = certificate.is_some_and(|certificate| is_named(&certificate, &peer.name));
         if !named || !self.is_meant(&peer) {
             let what = format!("whoever is at {} is not the member that was meant", self.target.address);

@@ -15,6 +15,7 @@ pub mod serve;
 pub mod tls;
 
 use super::identity::Identity;
+use super::level::{self, Speaks};
 use super::types::Member;
 use bytes::Bytes;
 use frame::Purpose;
@@ -81,6 +82,23 @@ pub struct Hello {
     pub incarnation: u128,
     /// The release it runs.
     pub release: String,
+    /// The format levels that it speaks. Sent behind the rest, which is all that the first releases send and read.
+    #[serde(skip)]
+    pub speaks: Speaks,
+}
+
+impl Hello {
+    /// As it is sent.
+    pub fn encode(&self) -> Bytes {
+        frame::encode_with(self, &self.speaks)
+    }
+
+    /// And back, also that of a release that knew no levels.
+    pub fn decode(bytes: &[u8]) -> std::io::Result<Hello> {
+        let (hello, speaks): (Hello, Option<Speaks>) = frame::decode_with(bytes)?;
+        let speaks = speaks.unwrap_or_default();
+        Ok(Hello { speaks, ..hello })
+    }
 }
 
 /// Why a peer did not do it. Goes over the wire: cases are only ever added at the end.
@@ -187,12 +205,19 @@ impl Local {
             name: self.member.name.clone(),
             incarnation: identity.incarnation,
             release: self.release.to_owned(),
+            speaks: Speaks::this(),
         }
     }
 
-    /// Why this peer is not one of ours; `None` when it is, or when one of the two belongs nowhere yet.
+    /// Why this peer is not one of ours, or speaks too old or new a format; `None` when it is and does. One of the two may
+    /// belong nowhere yet.
     fn stranger(&self, peer: &Hello) -> Option<String> {
         let own = self.identity.lock();
+        // Whoever belongs nowhere yet has no level to hold against anybody.
+        let level = own.cluster.map(|_| own.level.0);
+        if let Some(why) = level.and_then(|level| level::cannot_enter(&peer.release, peer.speaks, level)) {
+            return Some(why);
+        }
         let (Some(ours), Some(theirs)) = (own.cluster, peer.cluster) else {
             return None;
         };

@@ -82,7 +82,7 @@ async fn enter(cluster: &Cluster, mut socket: TcpStream) -> io::Result<Connectio
     let hello = frame::read(&mut tls, FRAME_BYTES_MAX).await?;
     let hello = hello.filter(|hello| hello.kind == kind::HELLO);
     let hello = hello.ok_or_else(|| frame::invalid("no hello"))?;
-    let peer: Hello = frame::decode(&hello.payload)?;
+    let peer = Hello::decode(&hello.payload)?;
     let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
     let refused = if certificate.is_some_and(|certificate| is_named(&certificate, &peer.name)) {
         local.stranger(&peer)
@@ -97,7 +97,7 @@ async fn enter(cluster: &Cluster, mut socket: TcpStream) -> io::Result<Connectio
         return Err(frame::invalid("refused"));
     }
     local.note_taken(&peer);
-    let payload = frame::encode(&local.hello());
+    let payload = local.hello().encode();
     let (kind, call) = (kind::ANSWER, hello.call);
     send_now(&mut tls, &Frame { kind, call, payload }).await?;
     Ok(Connection { tls, purpose, peer })

@@ -64,10 +64,17 @@ pub(super) fn config(folder: &Folder) -> LogConfig {
         clock_jump_ms_max: 60_000,
         stale_ms_max: 60_000,
         reclaim_bytes_per_second: 4 * 1024 * 1024,
+        level_of: |command| {
+            if command.starts_with(b"later") {
+                level::FIRST + 1
+            } else {
+                level::FIRST
+            }
+        },
     }
 }
 
-/// `a…` adds a value; `h…` adds and holds it; `r` and an index, 8 bytes little-endian, releases; `t` answers log time.
+/// `a…` adds a value; `later…` too, from the second format level on; `h…` adds and holds it; `r` and an index, 8 bytes little-endian, releases; `t` answers log time.
 pub(super) fn apply() -> Apply {
     Box::new(|writer, at, command| {
         let body = &command[1..];
@@ -82,6 +89,8 @@ pub(super) fn apply() -> Apply {
                 writer.delete(VALUES, &index.to_be_bytes());
                 writer.hold(Hold::ReleaseEntry(index));
             }
+            level::COMMAND => return level::apply(writer, at, command).expect("a change of the level"),
+            b'l' => writer.put(VALUES, &at.index.to_be_bytes(), body),
             b't' => return Bytes::copy_from_slice(&at.time.ms().to_le_bytes()),
             other => panic!("test command {other}"),
         }

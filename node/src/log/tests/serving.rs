@@ -41,6 +41,58 @@ fn a_command_is_applied_answered_and_read_back() {
     });
 }
 
+/// What an older release could not read is not proposed before the level is raised, which stays so over a restart and is
+/// seen beside the data folder.
+#[test]
+fn a_command_of_a_later_level_waits_until_that_one_is_in_force() {
+    let folder = Folder::new("level");
+    let file = || std::fs::read_to_string(folder.path().join("cluster.json")).expect("it is there");
+    tokio_uring::start(async {
+        let opened = open(&folder).await;
+        let log = &opened.log;
+        assert!(opened.founded && log.level() == level::FIRST && !file().contains("level"));
+        let early = log.propose(Bytes::from_static(b"later")).await;
+        assert_eq!(early.expect_err("it is too early"), ProposeError::NotYet);
+        assert_eq!(count(&opened.ledger), 0, "nothing was applied");
+        let unknown = log.raise_level(999).await.expect_err("no release speaks it");
+        assert!(unknown.contains("does not speak"), "{unknown}");
+        assert_eq!(log.raise_level(2).await, Ok(2));
+        assert_eq!(log.raise_level(1).await, Ok(2), "it never goes down");
+        assert!(file().contains("\"level\": 2"), "{}", file());
+        log.propose(Bytes::from_static(b"later")).await.expect("it is in force");
+        log.close().await;
+    });
+    tokio_uring::start(async {
+        let opened = open(&folder).await;
+        assert!(!opened.founded && opened.log.level() == 2);
+        opened
+            .log
+            .propose(Bytes::from_static(b"later"))
+            .await
+            .expect("it is in force");
+        opened.log.close().await;
+    });
+    // A later release was here.
+    let later = file().replace("\"level\": 2", "\"level\": 3");
+    std::fs::write(folder.path().join("cluster.json"), later).expect("a file of our own");
+    tokio_uring::start(async {
+        let refused = Log::open(
+            config(&folder),
+            journal_config(&folder),
+            MAP_BYTES,
+            Clock::default(),
+            None,
+            apply(),
+        );
+        let why = refused
+            .await
+            .err()
+            .expect("a release that does not speak it")
+            .to_string();
+        assert!(why.contains("the format level in force is 3"), "{why}");
+    });
+}
+
 /// Many threads at once, then the power goes: everything acknowledged is there once, in the order of the log.
 #[test]
 fn a_thousand_concurrent_proposals_keep_order_and_apply_once_over_a_kill() {

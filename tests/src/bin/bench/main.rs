@@ -12,6 +12,7 @@
 mod audit;
 mod backup;
 mod cluster;
+mod commands;
 mod cycle;
 mod demand;
 mod drive;
@@ -148,6 +149,9 @@ const GROWTH: &str = "growth";
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
+    if named.first().is_some_and(|name| name == commands::MEMBER) {
+        return commands::member(&named[1..]);
+    }
     for name in &named {
         assert!(MEASURES.contains(&name.as_str()), "{name} is none of {MEASURES:?}");
     }

@@ -35,7 +35,8 @@ impl Drop for Trio {
     }
 }
 
-fn ports() -> [u16; 3] {
+/// Three free ports on 127.0.0.1.
+pub fn ports() -> [u16; 3] {
     std::array::from_fn(|_| free_port())
 }
 

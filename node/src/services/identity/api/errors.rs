@@ -273,7 +273,8 @@ impl From<ProposeError> for Refused {
             | ProposeError::DiskFull
             | ProposeError::NoLeader
             | ProposeError::ClockJumped
-            | ProposeError::Closing => Refused::NotTaken,
+            | ProposeError::Closing
+            | ProposeError::NotYet => Refused::NotTaken,
         }
     }
 }

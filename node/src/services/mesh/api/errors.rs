@@ -594,7 +594,7 @@ impl From<crate::log::ProposeError> for Failure {
             ProposeError::Unknown => Refused::OutcomeUnknown,
             ProposeError::Overloaded => Refused::Overloaded,
             ProposeError::DiskFull => Refused::DiskFull,
-            ProposeError::NoLeader | ProposeError::Closing => Refused::Unavailable,
+            ProposeError::NoLeader | ProposeError::Closing | ProposeError::NotYet => Refused::Unavailable,
             ProposeError::ClockJumped => Refused::ClockJumped,
         })
     }
@@ -674,6 +674,7 @@ mod tests {
             crate::log::ProposeError::NoLeader,
             crate::log::ProposeError::ClockJumped,
             crate::log::ProposeError::Closing,
+            crate::log::ProposeError::NotYet,
         ] {
             let terms = Failure::from(error).refused.terms();
             assert_eq!(terms.status, StatusCode::SERVICE_UNAVAILABLE);

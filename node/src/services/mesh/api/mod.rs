@@ -341,7 +341,7 @@ impl Mesh {
     fn ping(&self) -> Response {
         let pong = views::Pong {
             env: if self.sandbox { "sandbox" } else { "live" },
-            build_label: env!("CARGO_PKG_VERSION"),
+            build_label: &crate::base::release::this().name,
             status: "running",
             outcome: "Yes",
         };

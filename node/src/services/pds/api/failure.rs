@@ -146,7 +146,7 @@ impl From<ProposeError> for Failure {
                 "it is not known yet whether the request was carried out; send it again with the same X-Request-ID",
                 RETRY_AFTER_S,
             ),
-            ProposeError::Overloaded | ProposeError::Closing => (
+            ProposeError::Overloaded | ProposeError::Closing | ProposeError::NotYet => (
                 "the service is busy; nothing was changed; send the request again with the same X-Request-ID",
                 1,
             ),

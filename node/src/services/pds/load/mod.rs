@@ -193,7 +193,11 @@ impl Loader {
             match refused {
                 ProposeError::Unknown => unknown = true,
                 ProposeError::Overloaded => {}
-                ProposeError::NoLeader | ProposeError::DiskFull | ProposeError::ClockJumped | ProposeError::Closing => {
+                ProposeError::NoLeader
+                | ProposeError::DiskFull
+                | ProposeError::ClockJumped
+                | ProposeError::Closing
+                | ProposeError::NotYet => {
                     return Err(refused);
                 }
             }

@@ -1,0 +1,143 @@
+//! What happens to one member's disk: damage, which is repaired from another member while it serves, and a full one.
+
+use crate::{SITES, Turn};
+use rand::{RngCore, SeedableRng, rngs::StdRng};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vertebra_tests::cluster::{Cluster, WAIT_MAX};
+use vertebra_tests::mesh::{Mailbox, WORKFLOW};
+
+/// Small segments, and a log that is purged within seconds.
+const OFTEN: &str = "[journal]\nlog_segment_bytes = 8388608\nbodies_segment_bytes = 16777216\n\
+                     audit_segment_bytes = 8388608\nreserve_bytes = 33554432\n[ledger]\ncheckpoint_ms = 500\n";
+/// What rides in a command, and what lies in pieces.
+const SIZES: [usize; 2] = [20_000, 300_000];
+/// Their messages fill more than two segments of the log's stream.
+const ROUNDS: u64 = 1_000;
+const DAMAGED: u64 = 2;
+
+fn body(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut body = vec![0; bytes];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut body);
+    body
+}
+
+/// Turns over a byte in the middle of the first copy of `body` below `folder`; gives whether one was found.
+fn flip(folder: &Path, body: &[u8]) -> bool {
+    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if flip(&path, body) {
+                return true;
+            }
+            continue;
+        }
+        let bytes = fs::read(&path).expect("the file can be read");
+        if let Some(at) = bytes.windows(64).position(|window| window == &body[..64]) {
+            let file = fs::File::options()
+                .write(true)
+                .open(&path)
+                .expect("the file can be written");
+            let middle = at + 1_000;
+            file.write_all_at(&[!bytes[middle]], middle as u64)
+                .expect("the file can be written");
+            return true;
+        }
+    }
+    false
+}
+
+async fn assert_reads(recipient: &mut Mailbox, sent: &str, body: &[u8]) {
+    let answer = recipient.download(sent).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(
+        answer.body == body,
+        "{} bytes came back, others than were sent",
+        answer.body.len()
+    );
+}
+
+#[tokio::test]
+async fn damage_is_repaired_from_another_member_while_serving_and_its_segment_goes() {
+    let _turn = Turn::take();
+    let cluster = Cluster::new("damage").with_configuration(OFTEN).formed(&SITES).await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let mut sender = cluster.mailbox(1, "X26ONE");
+    let mut kept = Vec::new();
+    for (number, bytes) in (0..).zip(SIZES) {
+        let body = body(bytes, number);
+        kept.push((sender.send("X26TWO", WORKFLOW, &[], &body).await, body));
+    }
+    // Nobody reads this one before its segment is written anew.
+    let unread = body(20_000, 99);
+    let unread_sent = sender.send("X26TWO", WORKFLOW, &[], &unread).await;
+    for round in 0..ROUNDS {
+        sender.send("X26TWO", WORKFLOW, &[], &body(20_000, 1_000 + round)).await;
+    }
+    cluster.await_level().await;
+    let journal = cluster.home(DAMAGED).join("data/journal");
+    for body in kept.iter().map(|(_, body)| body).chain([&unread]) {
+        assert!(
+            flip(&journal, body),
+            "a body of {} bytes lies in the journal",
+            body.len()
+        );
+    }
+    let refused = cluster.run(DAMAGED, &["verify"]);
+    assert!(!refused.status.success(), "a damaged segment is found");
+    let mut recipient = cluster.mailbox(DAMAGED, "X26TWO");
+    for (sent, body) in &kept {
+        assert_reads(&mut recipient, sent, body).await;
+    }
+    let log = cluster.log_text(DAMAGED);
+    assert!(log.contains("was replaced by another member's"), "{log}");
+    // Nobody need ask for the rest: the segment is emptied by itself.
+    let began = Instant::now();
+    while !cluster.run(DAMAGED, &["verify", "--deep"]).status.success() {
+        assert!(
+            began.elapsed() < WAIT_MAX,
+            "the damage is still there: {}",
+            cluster.log_tails()
+        );
+        sender.send("X26TWO", WORKFLOW, &[], b"the log goes on").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    kept.push((unread_sent, unread));
+    for (sent, body) in &kept {
+        assert_reads(&mut recipient, sent, body).await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_is_full_lets_another_lead() {
+    let _turn = Turn::take();
+    let cluster = Cluster::new("full").on_disks().formed(&SITES).await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let all = cluster.ids();
+    let full = cluster.await_leader(&all).await;
+    cluster.fill_disk(full, 20);
+    let with_room: Vec<u64> = all.iter().copied().filter(|id| *id != full).collect();
+    cluster.await_leader(&with_room).await;
+    for &id in &with_room {
+        assert_takes(&cluster, id).await;
+    }
+    let log = cluster.log_text(full);
+    assert!(log.contains("disk is full: it no longer leads"), "{log}");
+    cluster.free_disk(full);
+    assert_takes(&cluster, full).await;
+}
+
+/// A message to a node is taken, at once or when it has noticed who leads and that it has room.
+async fn assert_takes(cluster: &Cluster, id: u64) {
+    let (mut sender, began) = (cluster.mailbox(id, "X26ONE"), Instant::now());
+    while sender.post("X26TWO", WORKFLOW, &[], b"there is room").await.status != 202 {
+        assert!(
+            began.elapsed() < WAIT_MAX,
+            "node {id} takes no message: {}",
+            cluster.log_tails()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
