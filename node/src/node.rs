@@ -624,7 +624,6 @@ impl Running {
             pds: pds(&config, &identity, sandbox.then_some(addresses.http), read_entries),
             identity,
         };
-
         let (front, front_shutdown) = ShutdownTrigger::new();
         let (reactors, rings) = threads::reactors(doors.http, &beats[1..], |listener| threads::Serving {
             listener,

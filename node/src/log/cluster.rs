@@ -246,8 +246,10 @@ impl Cluster {
                 Ok(frame::encode(&answer.map_err(|_| stopping())?))
             }
             kind::SNAPSHOT => {
-                let wanted: fetch::Wanted = frame::decode(&payload).map_err(malformed)?;
-                let answer = fetch::install(&self, wanted).await.map_err(Refusal::Said)?;
+                let (wanted, at_least) = frame::decode_with(&payload).map_err(malformed)?;
+                let answer = fetch::install(&self, wanted, at_least.unwrap_or(0))
+                    .await
+                    .map_err(Refusal::Said)?;
                 Ok(frame::encode(&answer))
             }
             kind::SNAPSHOT_OPEN => fetch::open(&self.snapshots, &payload).await,

@@ -90,13 +90,16 @@ pub async fn read(snapshots: &Snapshots, payload: &Bytes) -> Result<Bytes, Refus
     }
 }
 
-/// What a leader says when a member is to fetch its snapshot: its vote, itself, and the index that it will take the member
-/// to have.
-pub type Wanted = (Vote, u64, Member, u64);
+/// What a leader says when a member is to fetch its snapshot: its vote and itself. Behind it goes the index that it will
+/// take the member to have, which the first releases did not send.
+pub type Wanted = (Vote, u64, Member);
 
 /// Fetches the snapshot of the node that leads and installs it; the answer is for that node.
-pub async fn install(cluster: &Cluster, wanted: Wanted) -> Result<SnapshotResponse<TypeConfig>, String> {
-    let (vote, id, member, at_least) = wanted;
+pub async fn install(
+    cluster: &Cluster,
+    (vote, id, member): Wanted,
+    at_least: u64,
+) -> Result<SnapshotResponse<TypeConfig>, String> {
     let link = cluster.peers.own_link(id, &member, Purpose::Bulk);
     install_from(&cluster.raft, &cluster.snapshots, &link, vote, at_least).await
 }

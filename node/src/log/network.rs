@@ -179,8 +179,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         let local = peers.local();
         let id = local.identity.lock().node;
         let at_least = snapshot.meta.last_log_id.map_or(0, |id| id.index);
-        let wanted: Wanted = (vote, id, local.member.clone(), at_least);
-        let payload = frame::encode(&wanted);
+        let wanted: Wanted = (vote, id, local.member.clone());
+        let payload = frame::encode_with(&wanted, &at_least);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             answer = link.call(kind::SNAPSHOT, payload, SNAPSHOT_MAX) => {

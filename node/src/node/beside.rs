@@ -3,7 +3,7 @@
 use super::NodeError;
 use super::threads::Thread;
 use crate::auth::rate::Rates;
-use crate::base::Clock;
+use crate::base::{Clock, release};
 use crate::config::{Config, Rabbitmq};
 use crate::http::Door;
 use crate::log::Opened;
@@ -90,7 +90,7 @@ fn start_redis(
         id: node.id,
         name: node.name.clone(),
         site: node.site.clone(),
-        release: env!("CARGO_PKG_VERSION").to_owned(),
+        release: release::this().name.clone(),
         since: since.clone(),
         requests: door.figures().requests_now.load(Ordering::Relaxed),
     };

@@ -99,7 +99,10 @@ impl Track {
             self.running.role = now.role;
             return;
         }
-        if now.since != self.running.since && self.running.served.is_some() {
+        if self.running.served.is_none() {
+            // Heard for the first time: what it served may be long ago.
+            self.base = now.served.clone().unwrap_or_default();
+        } else if now.since != self.running.since {
             self.before = self.served();
             self.base = ServedFigures::default();
             self.starts += 1;

@@ -85,10 +85,9 @@ pub(super) fn judge(canary: &ServedFigures, others: &ServedFigures) -> Verdict {
     }
     let fewest = own.requests().min(theirs.requests());
     if fewest < REQUESTS_MIN {
-        let whose = if own.requests() < REQUESTS_MIN {
-            "the canary"
-        } else {
-            "the others"
+        let whose = match own.requests() <= theirs.requests() {
+            true => "the canary",
+            false => "the others",
         };
         return Verdict::TooFew(format!(
             "{whose} answered {fewest}, and {REQUESTS_MIN} are needed; soak for longer"
@@ -154,7 +153,11 @@ mod tests {
             matches!(&few, Verdict::TooFew(why) if why.contains("the canary answered 120")),
             "{few:?}"
         );
-        assert!(matches!(judge(&others, &ServedFigures::default()), Verdict::TooFew(_)));
+        let alone = judge(&others, &ServedFigures::default());
+        assert!(
+            matches!(&alone, Verdict::TooFew(why) if why.contains("the others answered 0")),
+            "{alone:?}"
+        );
         is_worse(&served(100, 800, 20, 2_500, 30), &others, "30 of 120 requests failed");
         // Slow, but of too few writes to say so.
         assert_eq!(judge(&served(10_000, 800, 20, 90_000, 0), &others), Verdict::AsGood);
