@@ -9,7 +9,6 @@ use super::super::level;
 use super::super::machine::Machine;
 use super::super::open::{open_parts_on, raft_config};
 use super::super::snapshot::Snapshots;
-use super::super::space::Space;
 use super::super::store::{LogStore, Store};
 use super::super::types::{Member, TypeConfig, Vote};
 use super::super::{LogConfig, OpenError, Shared};
@@ -41,10 +40,8 @@ pub struct Running {
     pub process: Rc<Process>,
     pub raft: Raft,
     pub store: Arc<Store>,
-    pub space: Arc<Space>,
     pub snapshots: Arc<Snapshots>,
     pub seen: Arc<super::super::machine::Seen>,
-    pub shared: Arc<Shared>,
 }
 
 /// One machine.
@@ -434,10 +431,8 @@ async fn open(
         process,
         raft: raft.clone(),
         store: store.clone(),
-        space: parts.space.clone(),
         snapshots: parts.snapshots.clone(),
         seen: parts.seen,
-        shared: shared.clone(),
     };
     let keeper = Keeper {
         config,
