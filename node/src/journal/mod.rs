@@ -26,6 +26,9 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+/// The disk below a simulated journal, for those above that may not know the ring.
+#[cfg(test)]
+pub(crate) use crate::ring::storage::simulated::{Dice, Failing, SimDisk};
 pub use queue::CARRIED_BYTES_MAX;
 #[cfg(test)]
 pub(crate) use stepping::{SIMULATED_BATCH_BYTES_MAX, abandon, open_simulated};

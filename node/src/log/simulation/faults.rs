@@ -6,7 +6,7 @@ use super::super::types::Member;
 use super::clients;
 use super::state::Model;
 use super::world::{FREE_BYTES, Running, World, sleep};
-use crate::ring::storage::simulated::Failing;
+use crate::journal::Failing;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::type_config::TypeConfigExt as _;

@@ -6,7 +6,7 @@
 //! nothing: tokio's channels wake in an order of their own. A simulated task belongs to a process, whose end takes all its
 //! tasks with it wherever they stand.
 
-use crate::ring::storage::simulated::Dice;
+use crate::journal::Dice;
 use openraft::async_runtime::{AsyncRuntime, Instant as _};
 use parking_lot::Mutex;
 use rand_core::TryRng;

@@ -18,7 +18,7 @@ use super::state::{self, Seen, Told};
 use crate::base::Clock;
 use crate::base::blocking::simulated;
 use crate::journal::{self, OpenError as JournalError, Replay, Stream, Watermarks};
-use crate::ring::storage::simulated::{Dice, Failing, SimDisk};
+use crate::journal::{Dice, Failing, SimDisk};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::type_config::TypeConfigExt as _;
 use std::cell::{Cell, RefCell};
