@@ -142,7 +142,7 @@ boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data
 	$(SUDO) python3 tests/appliance/boot.py --flavour $(FLAVOUR) --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
-soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds, 2,000 kills, 500 power cuts, 500 histories, 500 lost sites, 200 rolling restarts, failing brokers and Redis, fuzzing
+soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds of the journal, 2,000 kills, 500 power cuts, 500 histories, 500 lost sites, 200 rolling restarts, failing brokers and Redis, fuzzing
 	cargo build --release --workspace
 	VERTEBRA_SIM_SEEDS=100000 cargo test --release -p vertebra --lib journal::simulation
 	VERTEBRA_KILL_CYCLES=2000 VERTEBRA_POWER_CYCLES=500 VERTEBRA_FUZZ_ROUNDS=200000 \
