@@ -466,10 +466,13 @@ impl Cluster {
         loop {
             let view = self.look().await;
             let before = self.shared.cluster.lock().clone();
-            for now in &view.others {
-                let was_silent = before.others.iter().any(|was| was.id == now.id && was.status.is_none());
-                let (node, name, why) = (now.id, &now.member.name, &now.silent);
-                match (now.status.is_some(), was_silent) {
+            for other in &view.others {
+                let was_silent = before
+                    .others
+                    .iter()
+                    .any(|was| was.id == other.id && was.status.is_none());
+                let (node, name, why) = (other.id, &other.member.name, &other.silent);
+                match (other.status.is_some(), was_silent) {
                     (true, true) => tracing::info!(node, name, "a member answers again"),
                     (false, false) => tracing::warn!(node, name, why, "a member does not answer"),
                     (true, false) | (false, true) => (),

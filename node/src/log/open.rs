@@ -30,6 +30,7 @@ use bytes::Bytes;
 use openraft::{Raft, RaftLogReader, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -280,6 +281,21 @@ async fn last_membership(parts: &Parts) -> std::io::Result<Membership> {
 }
 
 impl Parts {
+    /// A node that is marked as one whose state differs takes its peers' before it does anything.
+    async fn leave_quarantine(
+        &mut self,
+        folder: &Path,
+        peers: Option<&Peers>,
+        membership: &Membership,
+    ) -> Result<(), OpenError> {
+        if let Some(peers) = peers.filter(|_| quarantine::is_marked(folder)) {
+            let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+            let healed = quarantine::heal(folder, peers, &members, &self.snapshots).await;
+            self.note_installed(&healed.map_err(OpenError::Ledger)?);
+        }
+        Ok(())
+    }
+
     /// The state is another one than was opened.
     fn note_installed(&mut self, opened: &ledger::Opened) {
         self.seen.time_ms.store(opened.at.ms(), Ordering::Release);
@@ -396,31 +412,23 @@ pub(super) async fn open(
     }
     let joins = identity.cluster.is_none();
     let identity = Arc::new(Mutex::new(identity));
-    let peers = peering.as_ref().map(|peering| {
-        let local = Local {
-            identity: identity.clone(),
-            member: member.clone(),
-            release: config.release,
-            tls: peering.tls.clone(),
-            refused: Mutex::default(),
-        };
-        Rc::new(Peers::new(Rc::new(local)))
-    });
-    if let Some(peers) = peers.as_ref().filter(|_| quarantine::is_marked(&config.folder)) {
-        let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
-        let healed = quarantine::heal(&config.folder, peers, &members, &parts.snapshots).await;
-        parts.note_installed(&healed.map_err(OpenError::Ledger)?);
-    }
+    let local = |peering: &Peering| Local {
+        identity: identity.clone(),
+        member: member.clone(),
+        release: config.release,
+        tls: peering.tls.clone(),
+        refused: Mutex::default(),
+    };
+    let peers = peering
+        .as_ref()
+        .map(|peering| Rc::new(Peers::new(Rc::new(local(peering)))));
+    parts
+        .leave_quarantine(&config.folder, peers.as_deref(), &membership)
+        .await?;
     parts.settle_level(&identity)?;
     let raft_config = raft_config(alone).validate().map_err(|error| raft_error(&error))?;
-    let raft = Raft::new(
-        config.node,
-        Arc::new(raft_config),
-        Network(peers.clone()),
-        LogStore(store.clone()),
-        parts.machine,
-    )
-    .await;
+    let (network, storage) = (Network(peers.clone()), LogStore(store.clone()));
+    let raft = Raft::new(config.node, Arc::new(raft_config), network, storage, parts.machine).await;
     let raft = raft.map_err(|error| raft_error(&error))?;
     let founded = founds && !raft.is_initialized().await.map_err(|error| raft_error(&error))?;
     if founded {
@@ -438,17 +446,16 @@ pub(super) async fn open(
     shared
         .checkpointed
         .store(checkpointed.map_or(0, |id| id.index), Ordering::Release);
-    let cluster = peers.map(|peers| {
-        Rc::new(Cluster {
-            raft: raft.clone(),
-            shared: shared.clone(),
-            peers,
-            store: store.clone(),
-            snapshots: parts.snapshots.clone(),
-            space: parts.space.clone(),
-            bodies: parts.bodies.clone(),
-        })
+    let cluster = peers.map(|peers| Cluster {
+        raft: raft.clone(),
+        shared: shared.clone(),
+        peers,
+        store: store.clone(),
+        snapshots: parts.snapshots.clone(),
+        space: parts.space.clone(),
+        bodies: parts.bodies.clone(),
     });
+    let cluster = cluster.map(Rc::new);
     if let (Some(cluster), Some(peering)) = (&cluster, peering) {
         cluster.start(peering).map_err(|error| raft_error(&error))?;
     }
@@ -465,9 +472,8 @@ pub(super) async fn open(
         shared: shared.clone(),
     };
     super::serve::start(keeper, cluster);
-    let log = super::Log { shared };
     Ok(Opened {
-        log,
+        log: super::Log { shared },
         ledger,
         journal,
         bodies,
