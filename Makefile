@@ -175,7 +175,7 @@ $(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
 
 .PHONY: packages-bench
 packages-bench:
-	$(call packages,fio redis-server nginx-light postgresql-15 etcd-server etcd-client rabbitmq-server iproute2 nftables util-linux)
+	$(call packages,fio redis-server nginx-light postgresql-15 etcd-server etcd-client rabbitmq-server iproute2 nftables util-linux rsync stunnel4 python3)
 
 .PHONY: bench
 bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md
