@@ -175,10 +175,10 @@ $(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
 
 .PHONY: packages-bench
 packages-bench:
-	$(call packages,fio redis-server nginx-light postgresql-15 etcd-server etcd-client rabbitmq-server iproute2 nftables util-linux)
+	$(call packages,fio redis-server nginx-light postgresql-15 etcd-server etcd-client rabbitmq-server iproute2 nftables util-linux rsync stunnel4 python3)
 
 .PHONY: bench
-bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md
+bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md (VERTEBRA_BENCH_PATIENTS=, VERTEBRA_BENCH_MESSAGES=; measures: tests/src/bin/bench/main.rs)
 	cargo build --release --workspace
 	cargo run --release -p vertebra-tests --bin bench
 

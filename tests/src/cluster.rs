@@ -4,6 +4,7 @@
 //! built inside. Invariants: nothing outlives the test, also when it is killed; a node that was killed is not started
 //! again before the kernel has let go of its ports.
 
+mod late;
 mod network;
 mod operators;
 mod papers;

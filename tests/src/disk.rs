@@ -1,7 +1,9 @@
 //! Disks of our own: loop-mounted ext4 whose power can be cut, or that is small enough to fill.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 /// A mounted image.
 pub struct Disk {
@@ -131,5 +133,85 @@ impl Drop for Disk {
     fn drop(&mut self) {
         self.unmount();
         let _ = std::fs::remove_file(&self.image);
+    }
+}
+
+/// Writes that show that a disk is slow.
+const PROBES: u32 = 10;
+/// Puts process `$1` back into group `$2` and removes group `$3` once its input ends.
+const RESTORE: &str = "read _; echo \"$1\" >\"$2/cgroup.procs\"; rmdir \"$3\"";
+/// Joins group `$1` and writes `$3` blocks to file `$2`, each durable before the next.
+const PROBE: &str =
+    "echo $$ >\"$1/cgroup.procs\"; exec dd if=/dev/zero of=\"$2\" bs=4k count=\"$3\" oflag=direct,dsync status=none";
+
+/// A process whose writes to one disk are slow, until this is dropped: a control group of its own with a limit.
+pub struct SlowWrites {
+    group: PathBuf,
+    /// Takes it out again, also when the test is killed.
+    guard: Child,
+}
+
+impl SlowWrites {
+    /// Lets process `pid` make at most so many writes a second to the disk that `folder` is on.
+    ///
+    /// # Errors
+    /// Why nothing is slow now: no control groups that limit writes, or the limit has no effect.
+    pub fn of(pid: u32, folder: &Path, writes_per_s: u32) -> Result<SlowWrites, String> {
+        let failed = |error: std::io::Error| format!("control groups: {error}");
+        let device = std::fs::metadata(folder).map_err(failed)?.dev();
+        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        let (first, second) = (Path::new("/sys/fs/cgroup/blkio"), Path::new("/sys/fs/cgroup"));
+        let (root, file, limit) = if first.join("blkio.throttle.write_iops_device").exists() {
+            (first, "blkio.throttle.write_iops_device", writes_per_s.to_string())
+        } else if second.join("cgroup.subtree_control").exists() {
+            std::fs::write(second.join("cgroup.subtree_control"), "+io").map_err(failed)?;
+            (second, "io.max", format!("wiops={writes_per_s}"))
+        } else {
+            return Err("there are no control groups that limit writes".to_owned());
+        };
+        let group = root.join(format!("vertebra-slow-{pid}"));
+        std::fs::create_dir_all(&group).map_err(failed)?;
+        let guard = Command::new("sh")
+            .args(["-c", RESTORE, "guard", &pid.to_string()])
+            .arg(root)
+            .arg(&group)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let slow = SlowWrites {
+            group,
+            guard: guard.map_err(failed)?,
+        };
+        std::fs::write(slow.group.join(file), format!("{major}:{minor} {limit}")).map_err(failed)?;
+        let took = slow.probe(&folder.join("probe"))?;
+        // The first few may go at once.
+        if took < f64::from(PROBES / 2) / f64::from(writes_per_s) {
+            return Err(format!("{PROBES} writes in the limited group took {took:.3} s"));
+        }
+        std::fs::write(slow.group.join("cgroup.procs"), pid.to_string()).map_err(failed)?;
+        Ok(slow)
+    }
+
+    /// Seconds that a few durable writes take in the group.
+    fn probe(&self, file: &Path) -> Result<f64, String> {
+        let began = Instant::now();
+        let mut writes = Command::new("sh");
+        writes.args(["-c", PROBE, "probe"]).arg(&self.group).arg(file);
+        let output = writes.arg(PROBES.to_string()).output();
+        let took = began.elapsed().as_secs_f64();
+        let _ = std::fs::remove_file(file);
+        match output {
+            Ok(output) if output.status.success() => Ok(took),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Drop for SlowWrites {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
     }
 }

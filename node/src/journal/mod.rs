@@ -343,6 +343,17 @@ impl Journal {
         self.check(stream, position, key, record)
     }
 
+    /// Records from `position` on will be read one after the other soon: has so many bytes brought into the page cache.
+    pub fn will_read(&self, stream: Stream, position: Position, bytes: u64) {
+        let id = SegmentId {
+            stream: stream.number(),
+            number: position.segment,
+        };
+        if let Err(error) = self.shared.reads.will_read(id, u64::from(position.offset), bytes) {
+            tracing::debug!(%error, segment = id.number, "a journal segment is read piece by piece");
+        }
+    }
+
     /// Bytes of the record at `position` with its header. A position that no record can have is corruption of whoever
     /// kept it.
     fn record_bytes(&self, stream: Stream, position: Position) -> Result<usize, ReadError> {

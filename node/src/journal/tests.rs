@@ -303,3 +303,38 @@ fn journal_throughput_of_64_committers_of_1_kb() {
         journal.close().await;
     });
 }
+
+/// The kernel takes advice for its read-ahead and no more at a time: one call for a whole segment warms its beginning alone.
+#[test]
+fn a_full_segment_of_the_log_is_soon_read_without_asking_the_disk() {
+    let folder = Folder::new("warm");
+    let mut config = config(&folder);
+    config.segment_bytes[Stream::Log as usize] = 32 * 1024 * 1024;
+    tokio_uring::start(async {
+        let (journal, _) = open(&config, Watermarks::default()).await.expect("a new journal opens");
+        let mut positions = Vec::new();
+        for number in 0.. {
+            let records = vec![record(1, number, 128 * 1024)];
+            let position = journal.append(Stream::Log, records).await.expect("there is room")[0];
+            if position.segment != positions.first().map_or(position, |first: &Position| *first).segment {
+                break;
+            }
+            positions.push(position);
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let cold = |position: &&Position| {
+            let id = SegmentId {
+                stream: Stream::Log.number(),
+                number: position.segment,
+            };
+            let offset = u64::from(position.offset);
+            let read = journal.shared.reads.read_cached(id, offset, position.bytes as usize);
+            read.expect("the segment is there").is_none()
+        };
+        while let Some(cold) = positions.iter().find(cold) {
+            assert!(std::time::Instant::now() < deadline, "{cold:?} is read from the disk");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        journal.close().await;
+    });
+}

@@ -11,15 +11,18 @@ use super::peers::{PeerError, Refusal};
 use super::planted::{Bug, planted};
 use super::snapshot::{self, SnapshotData, Snapshots};
 use super::types::{Member, TypeConfig, Vote};
-use crate::base::blocking;
+use crate::base::{Digest, blocking};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use openraft::Raft;
+use openraft::async_runtime::Instant as _;
 use openraft::raft::SnapshotResponse;
 use openraft::type_config::TypeConfigExt as _;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +32,8 @@ use std::time::Duration;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 /// … and so many chunks at once.
 const CHUNKS: usize = 4;
+/// Read at a time of what is there already.
+const HASH_BYTES: usize = 256 * 1024;
 /// Making the files of a large state takes its time; whoever makes them says meanwhile that he works.
 const OPEN_MAX: Duration = Duration::from_secs(3_600);
 const READ_MAX: Duration = Duration::from_secs(30);
@@ -113,6 +118,7 @@ pub async fn install_from(
     at_least: u64,
 ) -> Result<SnapshotResponse<TypeConfig>, String> {
     let _only = snapshots.fetching.lock().await;
+    let began = TypeConfig::now();
     let mut attempt = 0;
     let folder = loop {
         match pull(snapshots, source, at_least).await {
@@ -128,9 +134,10 @@ pub async fn install_from(
     let meta = snapshot::meta_of(&folder).map_err(|error| error.to_string())?;
     tracing::info!(
         index = meta.last_log_id.map_or(0, |id| id.index),
+        took_ms = began.elapsed().as_millis() as u64,
         "a snapshot was fetched; it is installed"
     );
-    let snapshot = SnapshotData::received(folder);
+    let snapshot = SnapshotData::found_whole(folder);
     let snapshot = openraft::Snapshot { meta, snapshot };
     let answer = raft.install_full_snapshot(vote, snapshot).await;
     answer.map_err(|error| error.to_string())
@@ -152,14 +159,16 @@ pub async fn pull(snapshots: &Snapshots, source: &impl Source, at_least: u64) ->
         ));
     }
     let folder = snapshots.begin_incoming(&manifest).map_err(broken)?;
+    let mut digests = BTreeMap::new();
     for (name, bytes) in &wanted.files {
         if !snapshot::FILES.contains(&name.as_str()) {
             return Err(format!("a snapshot with a file called {name}"));
         }
-        pull_file(source, &folder.join(name), wanted.index, name, *bytes).await?;
+        let digest = pull_file(source, &folder.join(name), wanted.index, name, *bytes).await?;
+        digests.insert(name.clone(), digest);
     }
     let (own, checked) = (folder.clone(), manifest.clone());
-    let finish = move || snapshot::finish_incoming(&own, &checked);
+    let finish = move || snapshot::finish_incoming(&own, &checked, &digests);
     match blocking::run(finish).await {
         Ok(Ok(())) => Ok(folder),
         Ok(Err(error)) => Err(error.to_string()),
@@ -167,18 +176,41 @@ pub async fn pull(snapshots: &Snapshots, source: &impl Source, at_least: u64) ->
     }
 }
 
-async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str, bytes: u64) -> Result<(), String> {
+/// A file on its way in, and the hash of what is there without a gap.
+struct Incoming {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Incoming {
+    /// Opens the file; `bytes` of it were written before and stay.
+    fn open(path: &Path, bytes: u64) -> io::Result<Incoming> {
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+        let mut hasher = blake3::Hasher::new();
+        io::copy(
+            &mut BufReader::with_capacity(HASH_BYTES, &file).take(bytes),
+            &mut hasher,
+        )?;
+        Ok(Incoming { file, hasher })
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+}
+
+/// Gives the digest of the whole file.
+async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str, bytes: u64) -> Result<Digest, String> {
     let broken = |error: io::Error| error.to_string();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(broken)?;
     // What was written without a gap stays; the digest judges it in the end.
-    let there = file.metadata().map_err(broken)?.len().min(bytes);
+    let there = std::fs::metadata(path).map_or(0, |meta| meta.len()).min(bytes);
     let start = there / CHUNK_BYTES * CHUNK_BYTES;
-    let file = Arc::new(file);
+    let own = path.to_owned();
+    let opened = blocking::run(move || Incoming::open(&own, start)).await;
+    let incoming = Arc::new(Mutex::new(opened.and_then(|opened| opened).map_err(broken)?));
     let offsets = (start..bytes).step_by(CHUNK_BYTES as usize);
     let parts = offsets.map(|offset| {
         let part = Part {
@@ -195,9 +227,10 @@ async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str,
     let mut parts = futures_util::stream::iter(parts).buffered(CHUNKS);
     while let Some(part) = parts.next().await {
         let (offset, bytes) = part.map_err(|error| error.to_string())?;
-        let file = file.clone();
-        let write = move || file.write_all_at(&bytes, offset);
+        let incoming = incoming.clone();
+        let write = move || incoming.lock().write(&bytes, offset);
         blocking::run(write).await.and_then(|written| written).map_err(broken)?;
     }
-    Ok(())
+    let digest = Digest(*incoming.lock().hasher.finalize().as_bytes());
+    Ok(digest)
 }

@@ -69,7 +69,7 @@ pub async fn heal(
             match fetch::pull(snapshots, &link, purged).await {
                 Ok(fetched) => {
                     let meta = snapshot::meta_of(&fetched)?;
-                    let opened = snapshots.install(&meta, SnapshotData::received(fetched)).await?;
+                    let opened = snapshots.install(&meta, SnapshotData::found_whole(fetched)).await?;
                     fs::remove_file(folder.join(MARK))?;
                     File::open(folder)?.sync_all()?;
                     tracing::warn!(from = id, "the state was replaced by a peer's");

@@ -16,21 +16,22 @@
 use super::checkpoint::{AppliedState, Checkpoint, Checkpoints};
 use super::planted::{Bug, planted};
 use super::record;
-use super::space::{self, Space};
+use super::space::{self, Change, Space};
 use super::store::Store;
 use super::tables::{self, Row};
 use super::types::{Leader, LogId, SnapshotMeta, TypeConfig, log_id};
 use crate::base::{Digest, UploadId, blocking};
 use crate::bodies::Bodies;
-use crate::journal::{AppendError, Record, Stream};
+use crate::journal::{AppendError, Position, Record, Stream};
 use crate::ledger::{Hold, Ledger, Opened, Read};
 use bytes::Bytes;
+use futures_util::future;
 use openraft::RaftSnapshotBuilder;
 use openraft::async_runtime::Instant as _;
 use openraft::type_config::TypeConfigExt as _;
 use openraft::type_config::alias::{InstantOf, SnapshotOf};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::ops::Bound;
@@ -59,6 +60,10 @@ const SCRATCH: &str = "scratch";
 pub(super) const BACKUP: &str = "backup";
 /// Held entries written to the journal at a time.
 const INSTALL_BYTES: usize = 4 * 1024 * 1024;
+/// So much of the journal is read ahead of a copy.
+const AHEAD_BYTES: u32 = 4 * 1024 * 1024;
+/// Rows of held entries that are changed in one step of the ledger.
+const ROWS_AT_ONCE: usize = 4_096;
 /// An installation that the full disk refused is tried again after this.
 const ROOM_RETRY: Duration = Duration::from_millis(250);
 pub(super) const ENTRY_HEADER_BYTES: usize = 28;
@@ -68,13 +73,26 @@ pub struct SnapshotData(Source);
 
 enum Source {
     Here(Arc<Snapshots>),
-    Files(PathBuf),
+    /// A folder, and whether its digests were compared since it was last written to.
+    Files(PathBuf, bool),
 }
 
 impl SnapshotData {
-    /// A snapshot received from elsewhere.
+    /// A snapshot received from elsewhere; its digests are compared before it is installed.
     pub fn received(folder: PathBuf) -> SnapshotData {
-        SnapshotData(Source::Files(folder))
+        SnapshotData(Source::Files(folder, false))
+    }
+
+    /// A snapshot that [`finish_incoming`] just found whole.
+    pub fn found_whole(folder: PathBuf) -> SnapshotData {
+        SnapshotData(Source::Files(folder, true))
+    }
+
+    fn is_found_whole(&self) -> bool {
+        match &self.0 {
+            Source::Here(_) => false,
+            Source::Files(_, found_whole) => *found_whole,
+        }
     }
 
     /// What the files cover and where they are; made now if need be. They may be newer than what openraft asked for:
@@ -82,7 +100,7 @@ impl SnapshotData {
     pub async fn files(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
         match &self.0 {
             Source::Here(snapshots) => snapshots.export().await,
-            Source::Files(folder) => Ok((Manifest::read(folder)?.meta()?, folder.clone())),
+            Source::Files(folder, _) => Ok((Manifest::read(folder)?.meta()?, folder.clone())),
         }
     }
 }
@@ -175,14 +193,15 @@ pub fn parts_of(manifest: &[u8]) -> io::Result<Parts> {
     Ok(Parts { index, files })
 }
 
-/// Makes a fetched folder a snapshot: every digest is compared, then the manifest is written. A file that does not fit is
-/// removed, so that the next transfer brings it again.
-pub fn finish_incoming(folder: &Path, manifest: &[u8]) -> io::Result<()> {
+/// Makes a fetched folder a snapshot: every digest is compared, then the manifest is written. `digests` are those of the files
+/// as they came, by name. A file that does not fit is removed, so that the next transfer brings it again.
+pub fn finish_incoming(folder: &Path, manifest: &[u8], digests: &BTreeMap<String, Digest>) -> io::Result<()> {
     let parsed: Manifest = serde_json::from_slice(manifest).map_err(io::Error::from)?;
     for file in &parsed.files {
-        File::open(folder.join(&file.name))?.sync_all()?;
-        let found = file_info(folder, &file.name)?;
-        if (found.bytes, &found.blake3) != (file.bytes, &file.blake3) {
+        let incoming = File::open(folder.join(&file.name))?;
+        incoming.sync_all()?;
+        let came = digests.get(&file.name).map(|digest| hex::encode(digest.0));
+        if (incoming.metadata()?.len(), came.as_ref()) != (file.bytes, Some(&file.blake3)) {
             fs::remove_file(folder.join(&file.name))?;
             return Err(invalid(format!("{} of the snapshot came damaged", file.name)));
         }
@@ -330,6 +349,7 @@ impl Snapshots {
     pub async fn export(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
         let _pinned = self.pinned.read().await;
         let running = self.checkpoints.lock().await;
+        let began = TypeConfig::now();
         self.checkpoints.run_locked(&running).await?;
         let scratch = self.folder.join(SCRATCH);
         let (store, map_bytes_max) = (self.store.clone(), self.ledger_map_bytes_max);
@@ -342,6 +362,9 @@ impl Snapshots {
         fs::rename(&scratch, &folder)?;
         sync_folder(&self.folder)?;
         self.remove_others(&folder)?;
+        let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+        let took_ms = began.elapsed().as_millis() as u64;
+        tracing::info!(index, bytes, took_ms, "the files of a snapshot were made");
         Ok((manifest.meta()?, folder))
     }
 
@@ -366,14 +389,17 @@ impl Snapshots {
                 "the snapshot's files are of another position than the snapshot",
             ));
         }
-        let checked = folder.clone();
-        let check = move || Manifest::read(&checked)?.verify(&checked);
-        blocking::run(check).await??;
+        if !snapshot.is_found_whole() {
+            let checked = folder.clone();
+            let check = move || Manifest::read(&checked)?.verify(&checked);
+            blocking::run(check).await??;
+        }
         let name = folder
             .to_str()
             .ok_or_else(|| invalid("the snapshot's folder has no name in UTF-8"))?;
         write_synced(&self.folder, INSTALLING, name.as_bytes())?;
         let mut told = false;
+        let began = TypeConfig::now();
         loop {
             match self.install_files(&covers, &folder).await {
                 // From the start, and with nothing locked meanwhile: checkpoints and the space reclaim are what makes room. What
@@ -384,7 +410,12 @@ impl Snapshots {
                     }
                     TypeConfig::sleep(ROOM_RETRY).await;
                 }
-                installed => return installed,
+                Ok(installed) => {
+                    let took_ms = began.elapsed().as_millis() as u64;
+                    tracing::info!(took_ms, "a snapshot was installed");
+                    return Ok(installed);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -404,14 +435,14 @@ impl Snapshots {
     async fn install_files(&self, covers: &SnapshotMeta, folder: &Path) -> io::Result<Opened> {
         let _pinned = self.pinned.write().await;
         let running = self.checkpoints.lock().await;
-        let mut rows = Vec::new();
-        let mut held = BufReader::with_capacity(256 * 1024, File::open(folder.join(ENTRIES))?);
-        while self.copy_held(&mut held, &mut rows).await? {}
         // The files stay until all is done, so that an installation which is cut short can be made again.
         let (from, staged) = (folder.join(LEDGER), self.folder.join(STAGED));
         let copy = staged.clone();
         let stage = move || fs::copy(from, &copy).and_then(|_| File::open(&copy)?.sync_all());
-        blocking::run(stage).await??;
+        let held = File::open(folder.join(ENTRIES))?;
+        let (rows, staging) = future::join(self.copy_all_held(held), blocking::run(stage)).await;
+        staging??;
+        let rows = rows?;
         let opened = self.store.ledger.install_moving_blocking(&staged)?;
         self.replace_held(&rows);
         self.replace_uploads(&fs::read(folder.join(UPLOADS))?)?;
@@ -429,21 +460,37 @@ impl Snapshots {
         Ok(opened)
     }
 
+    /// Writes all held entries of the file into this node's own log stream; the next are read while some are written.
+    async fn copy_all_held(&self, held: File) -> io::Result<Vec<(u64, Row)>> {
+        let mut rows = Vec::new();
+        let mut held = BufReader::with_capacity(256 * 1024, held);
+        let mut next = read_some_held(&mut held)?;
+        while !next.is_empty() {
+            let read = move || (read_some_held(&mut held), held);
+            let (placed, read) = future::join(self.place_held(next, &mut rows), blocking::run(read)).await;
+            placed?;
+            let (some, rest) = read?;
+            (next, held) = (some?, rest);
+        }
+        Ok(rows)
+    }
+
     /// Writes the next held entries into this node's own log stream; says whether there may be more.
     pub(super) async fn copy_held(&self, held: &mut impl io::Read, rows: &mut Vec<(u64, Row)>) -> io::Result<bool> {
-        let mut bytes = 0;
-        let mut records: Vec<Record> = Vec::new();
-        let mut names: Vec<(u64, Leader)> = Vec::new();
-        while bytes < INSTALL_BYTES {
-            let Some((index, leader, payload)) = read_held(held)? else {
-                break;
-            };
-            bytes += payload.len();
+        let some = read_some_held(held)?;
+        let more = !some.is_empty();
+        if more {
+            self.place_held(some, rows).await?;
+        }
+        Ok(more)
+    }
+
+    async fn place_held(&self, held: Vec<Held>, rows: &mut Vec<(u64, Row)>) -> io::Result<()> {
+        let mut records: Vec<Record> = Vec::with_capacity(held.len());
+        let mut names: Vec<(u64, Leader)> = Vec::with_capacity(held.len());
+        for (index, leader, payload) in held {
             records.push(space::copy_of(index, &leader, payload));
             names.push((index, leader));
-        }
-        if records.is_empty() {
-            return Ok(false);
         }
         let positions = self
             .store
@@ -464,7 +511,7 @@ impl Snapshots {
                 },
             ));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Holds what the snapshot's state names, so that pieces which come later are not taken for orphans.
@@ -491,11 +538,13 @@ impl Snapshots {
             before.push((index, row));
             true
         });
-        for (index, row) in before {
-            self.space.set(&self.store.ledger, index, Some(row), None);
+        for some in before.chunks(ROWS_AT_ONCE) {
+            let gone: Vec<Change> = some.iter().map(|(index, row)| (*index, Some(*row), None)).collect();
+            self.space.set_all(&self.store.ledger, &gone);
         }
-        for (index, row) in rows {
-            self.space.set(&self.store.ledger, *index, None, Some(*row));
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            let new: Vec<Change> = some.iter().map(|(index, row)| (*index, None, Some(*row))).collect();
+            self.space.set_all(&self.store.ledger, &new);
         }
     }
 }
@@ -525,18 +574,14 @@ fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Res
     let data = generation.join("data.mdb");
     store.ledger.copy_blocking(&data)?;
     let (copy, opened) = Ledger::open(&scratch.join("copy"), map_bytes_max)?;
-    let held_entries = write_held(store, &copy, scratch)?;
+    let (held_entries, entries) = write_held(store, &copy, scratch)?;
     let uploads: Vec<u8> = held_uploads(&copy).into_iter().flat_map(u128::to_be_bytes).collect();
     write_synced(scratch, UPLOADS, &uploads)?;
     let meta = tables::meta(&copy).map_err(invalid)?;
     drop(copy);
     fs::rename(&data, scratch.join(LEDGER))?;
     fs::remove_dir_all(scratch.join("copy"))?;
-    let files = vec![
-        file_info(scratch, LEDGER)?,
-        file_info(scratch, ENTRIES)?,
-        file_info(scratch, UPLOADS)?,
-    ];
+    let files = vec![file_info(scratch, LEDGER)?, entries, file_info(scratch, UPLOADS)?];
     let membership = hex::encode(tables::encode_stored_membership(&meta.membership));
     let applied = opened.applied;
     let manifest = Manifest {
@@ -555,11 +600,69 @@ fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Res
     Ok(manifest)
 }
 
-fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<u64> {
-    let mut file = BufWriter::with_capacity(256 * 1024, File::create(scratch.join(ENTRIES))?);
+/// A file that is hashed as it is written.
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// How far the kernel was told to read ahead: most held entries lie one behind the other, and reads of the journal are each
+/// taken for one of its own.
+#[derive(Default)]
+struct Ahead {
+    segment: u32,
+    from: u32,
+    upto: u32,
+}
+
+impl Ahead {
+    fn look(&mut self, store: &Store, position: Position) {
+        let here = position.segment == self.segment && (self.from..self.upto).contains(&position.offset);
+        // The next window is asked for in the middle of this one, so that it is there in time.
+        if here && self.upto - position.offset > AHEAD_BYTES / 2 {
+            return;
+        }
+        let from = if here { self.upto } else { position.offset };
+        let start = Position {
+            offset: from,
+            ..position
+        };
+        store.journal.will_read(Stream::Log, start, u64::from(AHEAD_BYTES));
+        *self = Ahead {
+            segment: position.segment,
+            from: position.offset,
+            upto: from.saturating_add(AHEAD_BYTES),
+        };
+    }
+}
+
+/// Writes the held entries; how many there are, and their file.
+fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<(u64, FileInfo)> {
+    let hashed = Hashed {
+        file: File::create(scratch.join(ENTRIES))?,
+        hasher: blake3::Hasher::new(),
+        bytes: 0,
+    };
+    let mut file = BufWriter::with_capacity(256 * 1024, hashed);
     let mut count = 0;
     let mut result = Ok(());
+    let mut ahead = Ahead::default();
     tables::rows(copy, tables::HELD, None, &mut |index, row| {
+        ahead.look(store, row.position);
         let read = store.journal.read_blocking(Stream::Log, row.position, row.key(index));
         let written = read.map_err(io::Error::other).and_then(|payload| {
             file.write_all(&held_header(index, &row.leader, payload.len()))?;
@@ -570,9 +673,14 @@ fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<u64> {
         result.is_ok()
     });
     result?;
-    let file = file.into_inner().map_err(|error| error.into_error())?;
-    file.sync_all()?;
-    Ok(count)
+    let hashed = file.into_inner().map_err(|error| error.into_error())?;
+    hashed.file.sync_all()?;
+    let info = FileInfo {
+        name: ENTRIES.to_owned(),
+        bytes: hashed.bytes,
+        blake3: hex::encode(hashed.hasher.finalize().as_bytes()),
+    };
+    Ok((count, info))
 }
 
 /// What stands before a held entry's payload.
@@ -585,8 +693,22 @@ pub(super) fn held_header(index: u64, leader: &Leader, payload_bytes: usize) -> 
     header
 }
 
+/// Index, leader, payload.
+type Held = (u64, Leader, Bytes);
+
+/// As many of the next held entries as are written at a time; none at the end.
+fn read_some_held(held: &mut impl io::Read) -> io::Result<Vec<Held>> {
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    while bytes < INSTALL_BYTES {
+        let Some(next) = read_held(held)? else { break };
+        bytes += next.2.len();
+        some.push(next);
+    }
+    Ok(some)
+}
+
 /// The next held entry, checked to be one; `None` at the end.
-fn read_held(from: &mut impl io::Read) -> io::Result<Option<(u64, Leader, Bytes)>> {
+fn read_held(from: &mut impl io::Read) -> io::Result<Option<Held>> {
     let mut header = [0; ENTRY_HEADER_BYTES];
     let mut first = [0; 1];
     if from.read(&mut first)? == 0 {

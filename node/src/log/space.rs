@@ -51,6 +51,9 @@ struct Damaged {
     not_before: InstantOf<TypeConfig>,
 }
 
+/// An entry's index, and its row before and from now on.
+pub type Change = (u64, Option<Row>, Option<Row>);
+
 /// What one turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -146,26 +149,37 @@ impl Space {
 
     /// Changes the row of a held entry and the counts of the segments it leaves and enters, in one step.
     pub fn set(&self, ledger: &Ledger, index: u64, old: Option<Row>, new: Option<Row>) {
+        self.set_all(ledger, &[(index, old, new)]);
+    }
+
+    /// The same for several, in one step.
+    pub fn set_all(&self, ledger: &Ledger, changes: &[Change]) {
         let mut live = self.live.lock();
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-        if let Some(row) = old {
-            let count = live.entry(row.position.segment).or_default();
-            *count = count.saturating_sub(in_journal(&row));
-            counts.insert(row.position.segment, *count);
+        for (_, old, new) in changes {
+            if let Some(row) = old {
+                let count = live.entry(row.position.segment).or_default();
+                *count = count.saturating_sub(in_journal(row));
+                counts.insert(row.position.segment, *count);
+            }
+            if let Some(row) = new {
+                let count = live.entry(row.position.segment).or_default();
+                *count += in_journal(row);
+                counts.insert(row.position.segment, *count);
+            }
         }
-        if let Some(row) = new {
-            let count = live.entry(row.position.segment).or_default();
-            *count += in_journal(&row);
-            counts.insert(row.position.segment, *count);
-        }
-        let key = index.to_be_bytes();
-        let value = new.map(|row| row.encode());
+        let rows: Vec<([u8; 8], _)> = changes
+            .iter()
+            .map(|(index, _, new)| (index.to_be_bytes(), new.map(|row| row.encode())))
+            .collect();
         let counts: Vec<([u8; 4], [u8; 8])> = counts
             .into_iter()
             .map(|(segment, bytes)| (segment.to_be_bytes(), bytes.to_le_bytes()))
             .collect();
-        let mut writes: Vec<(_, &[u8], Option<&[u8]>)> =
-            vec![(HELD, &key, value.as_ref().map(|value| value.as_slice()))];
+        let mut writes: Vec<(_, &[u8], Option<&[u8]>)> = rows
+            .iter()
+            .map(|(key, value)| (HELD, key.as_slice(), value.as_ref().map(|value| value.as_slice())))
+            .collect();
         writes.extend(
             counts
                 .iter()

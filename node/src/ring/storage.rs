@@ -142,6 +142,9 @@ pub trait SegmentReads: Send + Sync {
     /// Reads `bytes` through the current thread's `tokio_uring` runtime.
     fn read_on_ring(&self, id: SegmentId, offset: u64, bytes: usize) -> RingRead<'_>;
 
+    /// This part will be read soon: brings it into the page cache in the background. A hint: nothing depends on it.
+    fn will_read(&self, id: SegmentId, offset: u64, bytes: u64) -> io::Result<()>;
+
     /// Forgets an open segment that was removed.
     fn forget(&self, id: SegmentId);
 }

@@ -4,12 +4,14 @@
 //! namespace lives as long as its holder, a process that reads from this one, so nothing outlives the test, also when it
 //! is killed; what is dropped is dropped silently, as by a broken switch, never refused.
 
+use super::late::Late;
 use nix::sched::{CloneFlags, setns};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A direction between two nodes: from, to.
 pub type Way = (u64, u64);
@@ -77,6 +79,7 @@ pub struct Network {
     clients: Namespace,
     nodes: BTreeMap<u64, Namespace>,
     cut: BTreeSet<Way>,
+    late: BTreeMap<u64, Late>,
     outside: File,
 }
 
@@ -93,6 +96,7 @@ impl Network {
             clients,
             nodes: BTreeMap::new(),
             cut: BTreeSet::new(),
+            late: BTreeMap::new(),
             outside,
         };
         network.plug(&network.clients, CLIENTS_PORT, CLIENTS);
@@ -181,6 +185,36 @@ impl Network {
         drop(input);
         assert!(child.wait().expect("nft ends").success(), "{rules}");
         self.cut = cut;
+    }
+
+    /// Lets everything that node `id` sends and receives arrive so much later. The first call puts the relay into its link, which
+    /// stays: whoever compares with "not late" calls it with nothing before.
+    pub fn delay(&mut self, id: u64, each_way: Duration) {
+        if !self.late.contains_key(&id) {
+            let relay = self.relay(id);
+            self.late.insert(id, relay);
+        }
+        self.late.get_mut(&id).expect("it was put there").by(each_way);
+    }
+
+    /// Exchanges the link of a node for one with a relay in it; addresses stay, so connections do too.
+    fn relay(&self, id: u64) -> Late {
+        let (node, port) = (&self.nodes[&id], port(id));
+        let shown = node.enter("ip").args(["-o", "link", "show", "eth0"]).output();
+        let shown = String::from_utf8(shown.expect("ip starts").stdout).expect("ip prints text");
+        let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+        let hardware = words.nth(1).expect("a link has an address");
+        run(self.switch.enter("ip").args(["link", "delete", &port]));
+        let relay = Late::between((&self.switch.path(), &port), (&node.path(), "eth0"));
+        run(self
+            .switch
+            .enter("ip")
+            .args(["link", "set", &port, "master", "bridge", "up"]));
+        let own = format!("{}/24", address(last(id)));
+        run(node.enter("ip").args(["link", "set", "eth0", "address", hardware]));
+        run(node.enter("ip").args(["address", "add", &own, "dev", "eth0"]));
+        run(node.enter("ip").args(["link", "set", "eth0", "up"]));
+        relay
     }
 
     /// Lets node `id` send and receive no more than so many kbit/s; what is beyond waits, so everything comes late. 0: as

@@ -4,7 +4,7 @@ use crate::Turn;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vertebra_tests::cluster::{Network, between};
 use vertebra_tests::process::{Process, wait_until};
 
@@ -94,4 +94,15 @@ fn what_is_cut_is_silent_and_what_is_not_goes_on() {
     network.throttle(1, 64);
     network.throttle(1, 0);
     assert_eq!(connects(&network, 1, 3), Some(0));
+
+    let late = Duration::from_millis(80);
+    network.delay(1, late);
+    let began = Instant::now();
+    let address: SocketAddr = (network.address(1), PORT).into();
+    assert!(TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_ok());
+    assert!(began.elapsed() >= 2 * late, "it came there late, and back");
+    network.delay(1, Duration::ZERO);
+    assert_eq!(connects(&network, 1, 3), Some(0));
+    network.set_cut(between(&[1], &[3]));
+    assert_eq!(connects(&network, 1, 3), Some(4), "a late link can be cut too");
 }

@@ -16,10 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Zeros are written in pieces of this size.
+/// Zeros are written, and a full segment is read, in pieces of this size.
 const ZERO_BYTES: usize = 1024 * 1024;
-/// Pause between two pieces while nobody waits for the segment, so that commits keep the disk to themselves.
+/// Pause between two pieces while nobody waits for a segment, so that commits keep the disk to themselves.
 const ZERO_PAUSE: Duration = Duration::from_millis(4);
+
+/// Of what the kernel is told that it will be read it takes no more than its read-ahead at a time, and silently leaves out the
+/// rest. Where that is least, it is this.
+const ADVICE_BYTES: u64 = 128 * 1024;
 
 /// How fast a segment is made.
 #[derive(Default)]
@@ -245,8 +249,17 @@ impl FileReads {
     }
 
     /// Has the kernel read a segment into its cache. Direct writes leave nothing there.
-    pub(super) fn warm(&self, id: SegmentId) -> io::Result<()> {
-        posix_fadvise(&*self.file(id)?, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+    pub(super) fn warm(&self, id: SegmentId, pace: &Pace) -> io::Result<()> {
+        let bytes = self.file(id)?.metadata()?.len();
+        for offset in (0..bytes).step_by(ZERO_BYTES) {
+            self.will_read(id, offset, ZERO_BYTES as u64)?;
+            if pace.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if !pace.hurry.load(Ordering::Relaxed) {
+                std::thread::sleep(ZERO_PAUSE);
+            }
+        }
         Ok(())
     }
 }
@@ -320,6 +333,15 @@ impl SegmentReads for FileReads {
             file.close().await?;
             Ok(whole)
         })
+    }
+
+    fn will_read(&self, id: SegmentId, offset: u64, bytes: u64) -> io::Result<()> {
+        let file = self.file(id)?;
+        for offset in (offset..offset + bytes).step_by(ADVICE_BYTES as usize) {
+            let (at, piece) = (offset as i64, ADVICE_BYTES as i64);
+            posix_fadvise(&*file, at, piece, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+        }
+        Ok(())
     }
 
     fn forget(&self, id: SegmentId) {

@@ -244,7 +244,7 @@ fn run_file_jobs(
                 }
             }
             FileJob::Warm(id) => {
-                if let Err(error) = reads.warm(id) {
+                if let Err(error) = reads.warm(id, &pace) {
                     tracing::debug!(%error, segment = id.number, "a full journal segment is read from the disk");
                 }
             }

@@ -630,5 +630,9 @@ impl SegmentReads for SimDisk {
         })
     }
 
+    fn will_read(&self, _id: SegmentId, _offset: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn forget(&self, _id: SegmentId) {}
 }

@@ -61,14 +61,24 @@ impl Client {
         answer
     }
 
+    /// Downloads a message of so many bytes.
+    pub async fn download(&mut self, message: &str, bytes: usize) {
+        let got = self.call(false, "GET", &format!("inbox/{message}"), &[], b"").await;
+        assert!(got.status == 200 && got.body.len() == bytes, "{}", got.text());
+    }
+
+    /// Acknowledges a message.
+    pub async fn acknowledge(&mut self, message: &str) {
+        let path = format!("inbox/{message}/status/acknowledged");
+        assert_eq!(self.call(false, "PUT", &path, &[], b"").await.status, 200);
+    }
+
     /// Send, list, download, acknowledge.
     pub async fn cycle(&mut self, body: &[u8]) {
         let message = self.send(body).await;
         self.list().await;
-        let got = self.call(false, "GET", &format!("inbox/{message}"), &[], b"").await;
-        assert!(got.status == 200 && got.body.len() == body.len(), "{}", got.text());
-        let path = format!("inbox/{message}/status/acknowledged");
-        assert_eq!(self.call(false, "PUT", &path, &[], b"").await.status, 200);
+        self.download(&message, body.len()).await;
+        self.acknowledge(&message).await;
     }
 }
 
