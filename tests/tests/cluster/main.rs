@@ -5,6 +5,7 @@
 
 mod bodies;
 mod clients;
+mod clocks;
 mod disks;
 mod forming;
 mod histories;
