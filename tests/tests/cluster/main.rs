@@ -16,6 +16,7 @@ mod minority;
 mod network;
 mod patient_clients;
 mod planted;
+mod sites;
 mod upgrade;
 
 use serde_json::{Value, json};
