@@ -17,6 +17,7 @@ mod network;
 mod patient_clients;
 mod planted;
 mod sites;
+mod trouble;
 mod upgrade;
 
 use serde_json::{Value, json};
