@@ -111,6 +111,15 @@ impl Rabbit {
         self.folder.path().join("ca.pem")
     }
 
+    /// Arguments of a sandbox that sends its events to the first broker without TLS, as a program beside it may.
+    pub fn plain_arguments(&self) -> Vec<String> {
+        let url = format!("amqp://127.0.0.1:{}", self.brokers[0].port);
+        let login = self.credentials().display().to_string();
+        ["--rabbitmq", &url, "--rabbitmq-credentials", &login]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
     /// Arguments of a sandbox that sends its events here over TLS.
     pub fn arguments(&self) -> Vec<String> {
         let text = |path: PathBuf| path.display().to_string();

@@ -16,6 +16,7 @@ use vertebra_tests::mesh::{Mailbox, strings};
 use vertebra_tests::node::{Folder, Node, binary, free_port};
 use vertebra_tests::pds::Client;
 use vertebra_tests::process::{Process, wait_until};
+use vertebra_tests::release::restamp;
 
 /// A seeded patient.
 const JANE: &str = "9000000009";
@@ -512,4 +513,35 @@ async fn a_restore_never_writes_over_data_and_makes_a_cluster_of_one_of_its_own_
     let output = command.args(["verify", "--deep", "--config"]).arg(&file).output();
     let output = output.expect("the binary starts");
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[tokio::test]
+async fn an_older_release_refuses_a_backup_of_a_later_format_level_and_names_the_release_that_reads_it() {
+    let folder = Folder::new("backup-level");
+    let (data, taken) = (folder.path().join("first"), folder.path().join("taken"));
+    let node = Node::start(&data);
+    fill(&node, 2).await;
+    backup(&data, &taken);
+    drop(node);
+    let older = folder.path().join("older");
+    restamp(&binary(), &older, "0.0.9", 1..=1);
+    let target = folder.path().join("target");
+    for command in [
+        ["restore", "--data", text(&target)],
+        ["drill", "--scratch", text(folder.path())],
+    ] {
+        let [name, option, value] = command;
+        let output = Command::new(&older)
+            .arg(name)
+            .arg(&taken)
+            .args([option, value])
+            .output();
+        let output = output.expect("the copy starts");
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        let words = ["format level in force is 2", "(0.0.9) speaks 1", "start release"];
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
+        assert!(is_empty(&target), "{name}: nothing is written");
+    }
+    assert!(restore(&taken, &["--data", text(&target)]).status.success());
 }

@@ -4,6 +4,7 @@
 //! beyond the majority get it too while they keep up: who does not is left out and fetches what it lacks.
 
 use super::cluster::Cluster;
+use super::membership::LastMembership;
 use super::peers::frame::{self, Purpose, kind};
 use super::types::Member;
 use crate::base::UploadId;
@@ -90,7 +91,9 @@ struct Bulk {
 impl Bulk {
     /// Sends a piece to the others; `tell` is told when a majority has it.
     fn send(&self, upload: UploadId, piece: u32, parts: &[Bytes], tell: oneshot::Sender<()>) {
-        let (mut members, voters) = self.cluster.membership();
+        let LastMembership {
+            mut members, voters, ..
+        } = self.cluster.membership();
         let me = self.cluster.me();
         members.remove(&me);
         // This node's own journal is waited for by whoever asks.
@@ -145,7 +148,7 @@ impl Bulk {
     fn others(&self) -> Vec<(u64, Member)> {
         let leader = self.cluster.leader().map(|(id, _)| id);
         let me = self.cluster.me();
-        let mut others: Vec<(u64, Member)> = self.cluster.membership().0.into_iter().collect();
+        let mut others: Vec<(u64, Member)> = self.cluster.membership().members.into_iter().collect();
         others.retain(|(id, _)| *id != me);
         others.sort_by_key(|(id, _)| Some(*id) != leader);
         others

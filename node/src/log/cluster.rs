@@ -1,15 +1,14 @@
-//! Members: who they are, how they are, how one comes in and goes out; and the answers to peers.
+//! Members: who they are and how they are; and the answers to peers. How one comes in and goes out is in `membership`.
 //!
-//! Owns the membership's rules at the place where they are asked for, and what this node tells its peers. Lives on the
-//! log's thread.
+//! Owns what this node tells its peers and knows of them. Lives on the log's thread.
 
 use super::fetch;
 use super::level::Speaks;
 use super::machine::Machine;
+use super::membership::LastMembership;
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
 use super::quarantine::{self, Compared};
-use super::rules;
 use super::snapshot::Snapshots;
 use super::space::Space;
 use super::store::Store;
@@ -20,33 +19,25 @@ use crate::base::{NodeId, UploadId};
 use crate::bodies::Bodies;
 use crate::ledger::{Ledger, Read, Table, Writer};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
-use openraft::{ChangeMembers, Raft};
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often members ask each other how they are.
-const STATUS_EVERY: Duration = Duration::from_millis(1000);
+pub const STATUS_EVERY: Duration = Duration::from_millis(1000);
 /// How often a node that has not heard that it is current asks.
 const CONTACT_EVERY: Duration = Duration::from_millis(250);
 const STATUS_MAX: Duration = Duration::from_millis(800);
-/// A leader whose disk is full looks so often for somebody with room: when all disks are full, leadership stays put between.
-const ROOM_AGAIN: Duration = Duration::from_secs(60);
-/// How often the leader looks for learners that have caught up.
-const PROMOTE_EVERY: Duration = Duration::from_millis(300);
-/// A learner this close to the log's end has caught up.
-const CAUGHT_UP_ENTRIES: u64 = 1_000;
-/// So long learners that have caught up wait for those that have not, because they become voters together.
-const BATCH_MAX: Duration = Duration::from_secs(30);
 /// How often a node that nobody has taken in asks again.
-const JOIN_EVERY: Duration = Duration::from_millis(500);
-const JOIN_MAX: Duration = Duration::from_secs(10);
+pub const JOIN_EVERY: Duration = Duration::from_millis(500);
+/// So long who is asked to change the membership tries.
+pub const JOIN_MAX: Duration = Duration::from_secs(10);
 
 /// Every node that ever was a member, with its data folder's number: key 8 bytes big-endian, value 16 bytes
 /// big-endian. Part of the replicated state, because who leads must know who must never come back.
@@ -60,7 +51,7 @@ pub fn note_members(writer: &mut Writer<'_>, members: &BTreeMap<u64, Member>) {
 }
 
 /// The folder that a number belonged to, if it ever was a member's.
-fn ever(ledger: &Ledger, id: u64) -> Option<u128> {
+pub fn ever(ledger: &Ledger, id: u64) -> Option<u128> {
     let bytes = ledger.get(EVER, &id.to_be_bytes())?;
     Some(u128::from_be_bytes(bytes[..].try_into().ok()?))
 }
@@ -139,8 +130,10 @@ pub struct ClusterView {
 /// What a new member is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Joined {
-    cluster: u128,
-    epoch: u64,
+    /// Its cluster.
+    pub cluster: u128,
+    /// That one's epoch.
+    pub epoch: u64,
 }
 
 /// A member's answer when it was asked how it is.
@@ -156,6 +149,8 @@ pub enum Ask {
     Leave(NodeId),
     /// Hands leadership to somebody else, if this node has it.
     HandOver,
+    /// Whether the format level may be raised: asks every member.
+    MayRaise(u32),
 }
 
 /// Asks with where their answers go.
@@ -193,22 +188,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The members and the voters, as last written to this node's log.
-    pub fn membership(&self) -> (BTreeMap<u64, Member>, BTreeSet<u64>) {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
-        (members, membership.voter_ids().collect())
-    }
-
     /// Who leads, if somebody else does.
     pub fn leader(&self) -> Option<(u64, Member)> {
         let id = self.shared.leader_id.load(Ordering::Acquire);
         if id == 0 || id == self.me() {
             return None;
         }
-        self.membership().0.remove(&id).map(|member| (id, member))
+        self.membership().members.remove(&id).map(|member| (id, member))
     }
 
     /// This node's number.
@@ -337,96 +323,9 @@ impl Cluster {
         }
     }
 
-    /// Takes a node in as a learner. Asked again it says the same.
-    async fn join(&self, id: u64, member: Member) -> Result<Joined, Refusal> {
-        let said = |what: String| Err(Refusal::Said(what));
-        if !self.shared.leader.load(Ordering::Acquire) {
-            return Err(Refusal::NotLeader { leader: self.leader() });
-        }
-        let (members, _) = self.membership();
-        let known = members.get(&id);
-        let before = known
-            .map(|known| known.incarnation)
-            .or_else(|| ever(&self.store.ledger, id));
-        if before.is_some_and(|before| before != member.incarnation) {
-            return said(format!(
-                "number {id} belonged to another data folder, whose votes must not be given twice; give this node a [node] id \
-                 that was never used"
-            ));
-        }
-        if known.is_none() && before.is_some() {
-            return said(format!(
-                "node {id} left the cluster; give it a new number and a new data folder"
-            ));
-        }
-        if let Some((other, _)) = members.iter().find(|(other, m)| **other != id && m.name == member.name) {
-            return said(format!("node {other} has the name {} already", member.name));
-        }
-        if member.address.is_empty() {
-            return said("the node has no [cluster] address".to_owned());
-        }
-        if known != Some(&member) {
-            tracing::info!(
-                node = id,
-                name = member.name,
-                site = member.site,
-                "a node is taken in as a learner"
-            );
-            let nodes = BTreeMap::from([(id, member)]);
-            let change = match known {
-                Some(_) => ChangeMembers::SetNodes(nodes),
-                None => ChangeMembers::AddNodes(nodes),
-            };
-            self.change(change).await?;
-        }
-        let identity = self.peers.local().identity.lock();
-        let cluster = identity.cluster.ok_or(Refusal::NotLeader { leader: None })?;
-        Ok(Joined {
-            cluster,
-            epoch: identity.epoch,
-        })
-    }
-
-    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Refusal> {
-        match tokio::time::timeout(JOIN_MAX, self.raft.change_membership(change, false)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => match error.api_error() {
-                Some(openraft::errors::ClientWriteError::ForwardToLeader(_)) => {
-                    Err(Refusal::NotLeader { leader: self.leader() })
-                }
-                Some(other) => Err(Refusal::Said(format!("{other}; try again in a moment"))),
-                None => Err(Refusal::Said("the node is stopping".to_owned())),
-            },
-            Err(_) => Err(Refusal::Unknown),
-        }
-    }
-
-    /// Takes a member out.
-    async fn leave(&self, id: u64) -> Result<(), Refusal> {
-        if !self.shared.leader.load(Ordering::Acquire) {
-            return Err(Refusal::NotLeader { leader: self.leader() });
-        }
-        let (members, voters) = self.membership();
-        if let Some(why) = rules::cannot_leave(&members, &voters, id) {
-            return Err(Refusal::Said(why));
-        }
-        if id == self.me() {
-            // Who leads hands over first, so that the members left never wait for an election.
-            self.hand_over().await.map_err(Refusal::Said)?;
-            return Err(Refusal::NotLeader { leader: self.leader() });
-        }
-        tracing::info!(node = id, "a member is taken out");
-        let gone = BTreeSet::from([id]);
-        if voters.contains(&id) {
-            self.change(ChangeMembers::RemoveVoters(gone)).await
-        } else {
-            self.change(ChangeMembers::RemoveNodes(gone)).await
-        }
-    }
-
     /// Hands leadership to the voter whose log is longest. Returns once this node does not lead.
     pub async fn hand_over(&self) -> Result<(), String> {
-        let voters = self.membership().1;
+        let voters = self.membership().voters;
         let me = self.me();
         let matched = self.raft.metrics().borrow_watched().replication.clone();
         let mut others: Vec<(Option<u64>, u64)> = matched
@@ -467,34 +366,10 @@ impl Cluster {
                 let result = match ask {
                     Ask::HandOver => this.hand_over().await,
                     Ask::Leave(id) => this.leave_wherever(id).await,
+                    Ask::MayRaise(level) => this.may_raise(level).await,
                 };
                 let _gone = answer.send(result);
             });
-        }
-    }
-
-    async fn leave_wherever(&self, id: u64) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            let answer = match self.leader() {
-                None => self.leave(id).await.map_err(PeerError::Refused),
-                Some((leader, member)) => {
-                    let payload = frame::encode(&id);
-                    let asked = self
-                        .peers
-                        .call(leader, &member, Purpose::Calls, kind::LEAVE, payload, JOIN_MAX);
-                    asked.await.map(|_| ())
-                }
-            };
-            match answer {
-                Ok(()) => return Ok(()),
-                Err(PeerError::Refused(Refusal::NotLeader { .. }) | PeerError::Unreachable(_) | PeerError::Lost)
-                    if began.elapsed() < JOIN_MAX =>
-                {
-                    tokio::time::sleep(JOIN_EVERY).await;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
         }
     }
 
@@ -513,7 +388,7 @@ impl Cluster {
     async fn repair(&self, index: u64) -> Option<Entry> {
         let row = tables::held(&self.store.ledger, index)?;
         let me = self.me();
-        for (id, member) in self.membership().0.iter().filter(|(id, _)| **id != me) {
+        for (id, member) in self.membership().members.iter().filter(|(id, _)| **id != me) {
             let asked = frame::encode(&index);
             let answer = self
                 .peers
@@ -586,146 +461,90 @@ impl Cluster {
         }
     }
 
-    /// Keeps this node's own line in the membership true, and makes voters of learners that have caught up.
-    pub async fn run_leading(self: Rc<Cluster>) {
-        let mut ready_since: Option<Instant> = None;
-        let mut room_asked: Option<Instant> = None;
-        loop {
-            tokio::time::sleep(PROMOTE_EVERY).await;
-            if !self.shared.leader.load(Ordering::Acquire) || self.shared.is_cut_off() {
-                ready_since = None;
-                continue;
-            }
-            let (members, voters) = self.membership();
-            if self.shared.clock_off.load(Ordering::Acquire) && voters.len() > 1 {
-                // Commands are stamped by the leader's clock: let somebody else do it.
-                if let Err(why) = self.hand_over().await {
-                    tracing::warn!(why, "a node whose clock is off goes on leading");
-                    tokio::time::sleep(STATUS_EVERY).await;
-                }
-                continue;
-            }
-            let tried_long_ago = room_asked.is_none_or(|at| at.elapsed() > ROOM_AGAIN);
-            if self.shared.disk_full.load(Ordering::Acquire) && voters.len() > 1 && tried_long_ago {
-                // It would refuse every write of the cluster, while others may have room.
-                room_asked = Some(Instant::now());
-                match self.hand_over().await {
-                    Ok(()) => tracing::warn!("this node's disk is full: it no longer leads"),
-                    Err(why) => tracing::warn!(why, "a node whose disk is full goes on leading"),
-                }
-                continue;
-            }
-            let (me, own) = (self.me(), &self.peers.local().member);
-            if members.get(&me).is_some_and(|member| member != own) {
-                let change = ChangeMembers::SetNodes(BTreeMap::from([(me, own.clone())]));
-                if let Err(refused) = self.change(change).await {
-                    tracing::warn!(%refused, "the membership does not say yet where this node is");
-                }
-                continue;
-            }
-            let learners: BTreeSet<u64> = members.keys().filter(|id| !voters.contains(id)).copied().collect();
-            let ready = self.caught_up(&learners);
-            let wanted = rules::promoted(&members, &voters, &ready);
-            let Some(wanted) = wanted else {
-                ready_since = None;
-                continue;
-            };
-            let since = *ready_since.get_or_insert_with(Instant::now);
-            if ready.len() < learners.len() && since.elapsed() < BATCH_MAX {
-                continue;
-            }
-            tracing::info!(?wanted, "learners that have caught up become voters");
-            if let Err(refused) = self.change(ChangeMembers::ReplaceAllVoters(wanted)).await {
-                tracing::warn!(%refused, "the learners are not voters yet");
-            }
-            ready_since = None;
-        }
-    }
-
-    fn caught_up(&self, learners: &BTreeSet<u64>) -> BTreeSet<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let last = metrics.last_log_index.unwrap_or(0);
-        let Some(replication) = &metrics.replication else {
-            return BTreeSet::new();
-        };
-        let close = |id: &&u64| {
-            let matched = replication.get(id).and_then(|log_id| log_id.as_ref());
-            matched.is_some_and(|log_id| log_id.index + CAUGHT_UP_ENTRIES >= last)
-        };
-        learners.iter().filter(close).copied().collect()
-    }
-
     /// Asks every other member how it is, again and again.
     pub async fn run_status(self: Rc<Cluster>) {
-        let mut known: FxHashMap<u64, Heard> = FxHashMap::default();
-        let mut silent: BTreeMap<u64, String> = BTreeMap::new();
         loop {
-            let (members, voters) = self.membership();
-            let me = self.me();
-            let others: Vec<(u64, Member)> = members.iter().filter(|(id, _)| **id != me).map(own).collect();
-            let asked = others.iter().map(|(id, member)| self.ask_status(*id, member));
-            let answers = futures_util::future::join_all(asked).await;
-            known.clear();
-            silent.retain(|id, _| members.contains_key(id));
-            for ((id, member), answer) in others.iter().zip(answers) {
-                match answer {
-                    Ok(status) => {
-                        known.insert(*id, status);
-                        if silent.remove(id).is_some() {
-                            tracing::info!(node = id, name = member.name, "a member answers again");
-                        }
-                    }
-                    Err(error) => {
-                        let why = error.to_string();
-                        if silent.insert(*id, why.clone()).is_none() {
-                            tracing::warn!(node = id, name = member.name, why, "a member does not answer");
-                        }
-                    }
+            let view = self.look().await;
+            let before = self.shared.cluster.lock().clone();
+            for now in &view.others {
+                let was_silent = before.others.iter().any(|was| was.id == now.id && was.status.is_none());
+                let (node, name, why) = (now.id, &now.member.name, &now.silent);
+                match (now.status.is_some(), was_silent) {
+                    (true, true) => tracing::info!(node, name, "a member answers again"),
+                    (false, false) => tracing::warn!(node, name, why, "a member does not answer"),
+                    (true, false) | (false, true) => (),
                 }
             }
+            let answering = view.others.iter().filter(|other| other.status.is_some());
             self.shared
-                .look_at_peers(&known.values().map(|heard| heard.skew_ms).collect::<Vec<_>>());
-            let leader = self.shared.leader_id.load(Ordering::Acquire);
-            self.compare_histories(&known, leader);
-            let view = |(id, member): (u64, Member)| {
-                let heard = known.remove(&id);
-                MemberView {
-                    id,
-                    member,
-                    voter: voters.contains(&id),
-                    leader: id == leader,
-                    skew_ms: heard.as_ref().map_or(0, |heard| heard.skew_ms),
-                    speaks: heard.as_ref().map(|heard| heard.speaks),
-                    status: heard.map(|heard| heard.status),
-                    silent: silent.get(&id).cloned().unwrap_or_default(),
-                }
-            };
-            let others = others.into_iter().map(view).collect();
-            let identity = self.peers.local().identity.lock().clone();
-            *self.shared.cluster.lock() = ClusterView {
-                cluster: identity.cluster,
-                epoch: identity.epoch,
-                others,
-                voter: voters.contains(&me),
-                member: members.contains_key(&me),
-            };
+                .look_at_peers(&answering.map(|other| other.skew_ms).collect::<Vec<_>>());
+            self.compare_histories(&view.others);
+            *self.shared.cluster.lock() = view;
             tokio::time::sleep(STATUS_EVERY).await;
         }
     }
 
+    /// Asks every other member how it is.
+    async fn look(&self) -> ClusterView {
+        let LastMembership { members, voters, .. } = self.membership();
+        let me = self.me();
+        let asked = members.iter().filter(|(id, _)| **id != me).map(async |(id, member)| {
+            let answer = self.ask_status(*id, member).await;
+            let silent = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let heard = answer.ok();
+            MemberView {
+                id: *id,
+                member: member.clone(),
+                voter: voters.contains(id),
+                leader: *id == self.shared.leader_id.load(Ordering::Acquire),
+                skew_ms: heard.as_ref().map_or(0, |heard| heard.skew_ms),
+                speaks: heard.as_ref().map(|heard| heard.speaks),
+                status: heard.map(|heard| heard.status),
+                silent,
+            }
+        });
+        let others = futures_util::future::join_all(asked).await;
+        let identity = self.peers.local().identity.lock().clone();
+        ClusterView {
+            cluster: identity.cluster,
+            epoch: identity.epoch,
+            others,
+            voter: voters.contains(&me),
+            member: members.contains_key(&me),
+        }
+    }
+
+    /// What stands against raising the format level, as the members say it now.
+    async fn may_raise(&self, level: u32) -> Result<(), String> {
+        let mut view = self.look().await;
+        if view.others.iter().any(|other| other.status.is_none()) {
+            // Who has just been restarted is reached by a new connection.
+            tokio::time::sleep(JOIN_EVERY).await;
+            view = self.look().await;
+        }
+        if view.cluster.is_none() {
+            return Err("this node belongs to no cluster yet; try again once it is taken in".to_owned());
+        }
+        let standing = against_level(&view, level);
+        if standing.is_empty() {
+            return Ok(());
+        }
+        Err(standing.join("; "))
+    }
+
     /// Ends the node when its state is not its peers': what it would answer from now on is wrong.
-    fn compare_histories(&self, known: &FxHashMap<u64, Heard>, leader: u64) {
+    fn compare_histories(&self, others: &[MemberView]) {
         let own = self.shared.seen.history.lock();
-        let compared: Vec<Compared> = known
+        let compared: Vec<Compared> = others
             .iter()
-            .filter_map(|(id, heard)| {
-                let (index, agrees) = own.agrees_with(&heard.status.history)?;
-                let leads = *id == leader;
+            .filter_map(|other| {
+                let (index, agrees) = own.agrees_with(&other.status.as_ref()?.history)?;
+                let leads = other.leader;
                 Some(Compared { index, agrees, leads })
             })
             .collect();
         drop(own);
+        let leader = self.shared.leader_id.load(Ordering::Acquire);
         let Some(index) = quarantine::is_odd_one(&compared, leader == self.me()) else {
             return;
         };
@@ -756,10 +575,6 @@ impl Cluster {
             skew_ms,
         })
     }
-}
-
-fn own((id, member): (&u64, &Member)) -> (u64, Member) {
-    (*id, member.clone())
 }
 
 /// And back; `None` for what is no entry.

@@ -26,6 +26,7 @@ mod index;
 mod keeper;
 pub mod level;
 mod machine;
+mod membership;
 mod network;
 mod open;
 mod peers;
@@ -439,7 +440,7 @@ impl Log {
     /// Raises the format level in force; what is in force already stays. The caller has put it on the record.
     ///
     /// # Errors
-    /// One sentence: who does not speak it or was not heard of, or why it was not logged.
+    /// One sentence: who does not speak it or does not answer, or why it was not logged.
     pub async fn raise_level(&self, level: u32) -> Result<u32, String> {
         let now = self.shared.seen.level.load(Ordering::Acquire);
         if level <= now {
@@ -452,13 +453,8 @@ impl Log {
                 this.name
             ));
         }
-        let view = self.cluster();
-        if self.shared.clustered && view.cluster.is_none() {
-            return Err("this node has not heard from the other members yet; try again in a moment".to_owned());
-        }
-        let standing = cluster::against_level(&view, level);
-        if !standing.is_empty() {
-            return Err(standing.join("; "));
+        if self.shared.clustered {
+            self.ask(cluster::Ask::MayRaise(level)).await?;
         }
         match self.propose(level::command(level, &this.name)).await {
             Ok(_) => Ok(self.shared.seen.level.load(Ordering::Acquire)),

@@ -15,7 +15,7 @@ use super::snapshot::{self, Snapshots};
 use super::space::Space;
 use super::store::{LogStore, Store};
 use super::tables::{self, Meta};
-use super::types::{Entry, Member, Membership, Payload};
+use super::types::{Entry, Member, Membership, Payload, TypeConfig};
 use super::{Apply, LogConfig, OpenError, Opened, Peering, Shared};
 use super::{alone, quarantine};
 use crate::audit;
@@ -342,6 +342,28 @@ pub(super) fn raft_config(alone: bool) -> openraft::Config {
     }
 }
 
+/// This node's line in the membership.
+fn own_line(config: &LogConfig, peering: Option<&Peering>, identity: &Identity) -> Member {
+    Member {
+        name: config.name.clone(),
+        site: config.site.clone(),
+        address: peering.map(|peering| peering.address.clone()).unwrap_or_default(),
+        incarnation: identity.incarnation,
+    }
+}
+
+/// Makes this node the only member of a new cluster.
+async fn found(raft: &Raft<TypeConfig, Machine>, node: u64, member: Member, has_room: bool) -> Result<(), OpenError> {
+    if !has_room {
+        return Err(OpenError::Raft(
+            "the disk is full up to its reserve; free some space to make a new node".to_owned(),
+        ));
+    }
+    let members = BTreeMap::from([(node, member)]);
+    let initialized = raft.initialize(members).await;
+    initialized.map_err(|error| OpenError::Raft(error.to_string()))
+}
+
 /// Opens everything and returns when the node may serve.
 pub(super) async fn open(
     config: LogConfig,
@@ -359,15 +381,7 @@ pub(super) async fn open(
     let store = parts.store.clone();
     tokio::task::spawn_local(store.clone().drive());
     tokio::task::spawn_local(store.clone().drive_committed());
-    let member = Member {
-        name: config.name.clone(),
-        site: config.site.clone(),
-        address: peering
-            .as_ref()
-            .map(|peering| peering.address.clone())
-            .unwrap_or_default(),
-        incarnation: identity.incarnation,
-    };
+    let member = own_line(&config, peering.as_ref(), &identity);
     let membership = last_membership(&parts).await.map_err(OpenError::Ledger)?;
     let is_member = membership.voter_ids().next().is_some();
     let mut alone = membership.voter_ids().all(|voter| voter == config.node);
@@ -383,13 +397,14 @@ pub(super) async fn open(
     let joins = identity.cluster.is_none();
     let identity = Arc::new(Mutex::new(identity));
     let peers = peering.as_ref().map(|peering| {
-        Rc::new(Peers::new(Rc::new(Local {
+        let local = Local {
             identity: identity.clone(),
             member: member.clone(),
             release: config.release,
             tls: peering.tls.clone(),
             refused: Mutex::default(),
-        })))
+        };
+        Rc::new(Peers::new(Rc::new(local)))
     });
     if let Some(peers) = peers.as_ref().filter(|_| quarantine::is_marked(&config.folder)) {
         let members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
@@ -409,13 +424,8 @@ pub(super) async fn open(
     let raft = raft.map_err(|error| raft_error(&error))?;
     let founded = founds && !raft.is_initialized().await.map_err(|error| raft_error(&error))?;
     if founded {
-        if store.journal.stats().free_bytes < reserve_bytes {
-            return Err(OpenError::Raft(
-                "the disk is full up to its reserve; free some space to make a new node".to_owned(),
-            ));
-        }
-        let members = BTreeMap::from([(config.node, member)]);
-        raft.initialize(members).await.map_err(|error| raft_error(&error))?;
+        let has_room = store.journal.stats().free_bytes >= reserve_bytes;
+        found(&raft, config.node, member, has_room).await?;
     }
     if alone && !joins {
         // The only voter always gets there, however long the tail. One of several serves reads from what it has.

@@ -6,6 +6,8 @@
 pub(super) enum Bug {
     /// Lets a site hold a majority of the voters.
     SkipSiteRule,
+    /// A change of the members whose leader was lost in the middle of it is taken for a whole one.
+    HalfMadeIsWhole,
     /// A leader answers a read from what it has, without asking whether it still leads.
     StaleRead,
     /// A vote is given and not written down.

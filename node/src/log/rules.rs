@@ -49,6 +49,47 @@ pub fn promoted(
     (wanted.len() > voters.len()).then_some(wanted)
 }
 
+/// Why `member` may not come in with the number `id`, or be what it says it is now; `None` when it may. `before` is the data
+/// folder that the number belonged to, if it ever was a member's.
+pub fn cannot_enter(
+    members: &BTreeMap<u64, Member>,
+    voters: &BTreeSet<u64>,
+    before: Option<u128>,
+    id: u64,
+    member: &Member,
+) -> Option<String> {
+    let known = members.get(&id);
+    if before.is_some_and(|before| before != member.incarnation) {
+        return Some(format!(
+            "number {id} belonged to another data folder, whose votes must not be given twice; give this node a [node] id that \
+             was never used"
+        ));
+    }
+    if known.is_none() && before.is_some() {
+        return Some(format!(
+            "node {id} left the cluster; give it a new number and a new data folder"
+        ));
+    }
+    if let Some((other, _)) = members.iter().find(|(other, m)| **other != id && m.name == member.name) {
+        return Some(format!("node {other} has the name {} already", member.name));
+    }
+    if member.address.is_empty() {
+        return Some("the node has no [cluster] address".to_owned());
+    }
+    if known.is_none_or(|known| known.site == member.site) || !voters.contains(&id) {
+        return None;
+    }
+    let mut moved = members.clone();
+    moved.insert(id, member.clone());
+    site_with_majority(&moved, voters).map(|(site, count)| {
+        format!(
+            "with node {id} in site {site} that site would hold {count} of {} voters, a majority: writes could be \
+             acknowledged on one site alone. Give the node its old [node] site, or let a voter of another site join first",
+            voters.len()
+        )
+    })
+}
+
 /// Why `id` may not be taken out; `None` when it may.
 pub fn cannot_leave(members: &BTreeMap<u64, Member>, voters: &BTreeSet<u64>, id: u64) -> Option<String> {
     if !members.contains_key(&id) {

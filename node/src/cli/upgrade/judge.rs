@@ -7,6 +7,8 @@ use crate::metrics::{KindFigures, ServedFigures};
 
 /// Fewer requests on either side tell nothing.
 pub(super) const REQUESTS_MIN: u64 = 500;
+/// From so many on each side it is no chance that the canary's median is beyond all but one in a hundred of the others'.
+const CLEAR_MIN: u64 = 50;
 /// Failures that chance is given beside three times the root of those that the others' rate lets expect.
 const FAILED_SPARE: f64 = 3.0;
 /// How much longer than the others' the canary's median may take: so many times, and so much.
@@ -60,25 +62,28 @@ pub(super) fn judge(canary: &ServedFigures, others: &ServedFigures) -> Verdict {
         ("write", &canary.writes, &others.writes),
     ];
     for (kind, own, theirs) in kinds {
-        if own.requests().min(theirs.requests()) < REQUESTS_MIN {
-            continue;
-        }
+        let fewest = own.requests().min(theirs.requests());
         let at = |share| (own.quantile_us(share), theirs.quantile_us(share));
         let ((own_p50, p50), (own_p99, p99)) = (at(0.5), at(0.99));
-        worse.extend(slower(
-            &format!("the middle {kind}"),
-            own_p50,
-            p50,
-            MEDIAN_TIMES,
-            MEDIAN_SPARE_US,
-        ));
-        worse.extend(slower(
-            &format!("the slowest {kind} of a hundred"),
-            own_p99,
-            p99,
-            TAIL_TIMES,
-            TAIL_SPARE_US,
-        ));
+        let many = fewest >= REQUESTS_MIN;
+        if many || fewest >= CLEAR_MIN && own_p50 > p99 {
+            worse.extend(slower(
+                &format!("the middle {kind}"),
+                own_p50,
+                p50,
+                MEDIAN_TIMES,
+                MEDIAN_SPARE_US,
+            ));
+        }
+        if many {
+            worse.extend(slower(
+                &format!("the slowest {kind} of a hundred"),
+                own_p99,
+                p99,
+                TAIL_TIMES,
+                TAIL_SPARE_US,
+            ));
+        }
     }
     if !worse.is_empty() {
         return Verdict::Worse(worse);
@@ -161,5 +166,9 @@ mod tests {
         is_worse(&served(100, 800, 20, 2_500, 30), &others, "30 of 120 requests failed");
         // Slow, but of too few writes to say so.
         assert_eq!(judge(&served(10_000, 800, 20, 90_000, 0), &others), Verdict::AsGood);
+        assert_eq!(judge(&served(10_000, 800, 100, 3_000, 0), &others), Verdict::AsGood);
+        // Who takes so long answers few.
+        is_worse(&served(10_000, 800, 60, 90_000, 0), &others, "the middle write");
+        is_worse(&served(60, 90_000, 0, 0, 0), &others, "the middle read");
     }
 }

@@ -1,6 +1,7 @@
 //! One seed's course: a cluster is founded, clients work, whatever can fail fails, members come and go; then everything heals
 //! and must be whole.
 
+use super::super::membership::{self, Change, LastMembership};
 use super::super::rules;
 use super::super::types::Member;
 use super::clients;
@@ -90,8 +91,15 @@ fn start_later(world: &Rc<World>, id: u64, us: usize) {
     let world = world.clone();
     drop(Config::spawn(async move {
         sleep(us).await;
-        world.start(id, None).await;
+        if !world.nodes.borrow()[&id].gone {
+            world.start(id, None).await;
+        }
         world.nodes.borrow_mut().get_mut(&id).expect("machines stay").busy = false;
+        let taken_away = world.nodes.borrow()[&id].gone;
+        if taken_away {
+            // While it started, perhaps.
+            world.crash(id, false);
+        }
     }));
 }
 
@@ -191,14 +199,15 @@ async fn hand_over(world: Rc<World>, leader: u64) {
     let _outcome = world.call((0, leader), CHANGE_MAX, trigger).await;
 }
 
-/// Members and voters as a leader sees them, and the learners that have caught up.
-type View = (BTreeMap<u64, Member>, BTreeSet<u64>, BTreeSet<u64>);
+/// The membership as a leader sees it, and the learners that have caught up.
+struct View {
+    seen: LastMembership,
+    ready: BTreeSet<u64>,
+}
 
 fn view(running: &Running) -> View {
+    let seen = LastMembership::of(&running.raft);
     let metrics = running.raft.metrics().borrow_watched().clone();
-    let membership = metrics.membership_config.membership();
-    let members: BTreeMap<u64, Member> = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let last = metrics.last_log_index.unwrap_or(0);
     let close = |id: &u64| {
         let matched = metrics
@@ -207,12 +216,13 @@ fn view(running: &Running) -> View {
             .and_then(|all| all.get(id).copied().flatten());
         matched.is_some_and(|log_id| log_id.index + 20 >= last)
     };
-    let ready = members
+    let ready = seen
+        .members
         .keys()
-        .filter(|id| !voters.contains(id) && close(id))
+        .filter(|id| !seen.voters.contains(id) && close(id))
         .copied()
         .collect();
-    (members, voters, ready)
+    View { seen, ready }
 }
 
 fn leader_s_view(world: &World) -> Option<(u64, View)> {
@@ -230,15 +240,18 @@ async fn change(
     let ask = move |running: Running| {
         let judge = judge.clone();
         async move {
-            let change = judge(&view(&running))?;
-            running.raft.change_membership(change, false).await.ok().map(|_| ())
+            let view = view(&running);
+            let wanted = judge(&view)?;
+            let made = membership::change(&running.raft, &view.seen, wanted).await;
+            matches!(made, Ok(Change::Made)).then_some(())
         }
     };
     world.call((0, leader), CHANGE_MAX, ask).await.is_ok()
 }
 
 /// How a member leaves, where it may.
-fn leaving((members, voters, _): &View, id: u64) -> Option<ChangeMembers<u64, Member>> {
+fn leaving(view: &View, id: u64) -> Option<ChangeMembers<u64, Member>> {
+    let LastMembership { members, voters, .. } = &view.seen;
     let votes = voters.contains(&id);
     if rules::cannot_leave(members, voters, id).is_some() || voters.len() <= 3 && votes {
         return None;
@@ -253,9 +266,10 @@ fn leaving((members, voters, _): &View, id: u64) -> Option<ChangeMembers<u64, Me
 
 /// A new machine asks to be taken in.
 async fn join(world: Rc<World>, site: &'static str) {
-    let Some((leader, (members, ..))) = leader_s_view(&world) else {
+    let Some((leader, View { seen, .. })) = leader_s_view(&world) else {
         return;
     };
+    let members = seen.members;
     let waiting = world.nodes.borrow().len() - members.len();
     if members.len() + waiting >= MEMBERS_MAX {
         return;
@@ -292,16 +306,23 @@ async fn operate(world: Rc<World>) {
     let mut waited = 0;
     loop {
         sleep(300_000).await;
-        let Some((leader, (members, voters, ready))) = leader_s_view(&world) else {
+        let Some((leader, View { seen, ready })) = leader_s_view(&world) else {
             continue;
         };
+        if seen.becoming.is_some() {
+            let ask =
+                |running: Running| async move { membership::finish(&running.raft, &view(&running).seen).await.ok() };
+            let _another_round = world.call((0, leader), CHANGE_MAX, ask).await;
+            continue;
+        }
+        let LastMembership { members, voters, .. } = seen;
         if rules::promoted(&members, &voters, &ready).is_some() {
             let learners = members.len() - voters.len();
             waited += 1;
             if ready.len() == learners || waited > 5 {
                 waited = 0;
-                let promote = |(members, voters, ready): &View| {
-                    rules::promoted(members, voters, ready).map(ChangeMembers::ReplaceAllVoters)
+                let promote = |View { seen, ready }: &View| {
+                    rules::promoted(&seen.members, &seen.voters, ready).map(ChangeMembers::ReplaceAllVoters)
                 };
                 change(&world, leader, promote).await;
             }
@@ -363,7 +384,7 @@ fn whole(world: &World) -> bool {
         return false;
     };
     let metrics = running.raft.metrics().borrow_watched().clone();
-    let (members, ..) = view(&running);
+    let members = view(&running).seen.members;
     members.keys().all(|id| {
         let nodes = world.nodes.borrow();
         let node = &nodes[id];
@@ -404,9 +425,9 @@ async fn judge(world: &Rc<World>) -> Result<(), String> {
     let model = Model::of(&log)?;
     model.judge(&log, &world.told.borrow())?;
     let leader = world.leaders()[0];
-    let (members, ..) = world
+    let members = world
         .running(leader)
-        .map(|running| view(&running))
+        .map(|running| view(&running).seen.members)
         .ok_or("the leader ended")?;
     let mut histories = BTreeMap::new();
     for id in members.into_keys() {

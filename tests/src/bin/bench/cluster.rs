@@ -209,8 +209,8 @@ async fn etcd() -> Rate {
     Rate::middle(&rates[1..])
 }
 
-/// The same through our log.
-async fn puts() -> Rate {
+/// The same through our log: as many clients, and then one that has as many on their way, as RabbitMQ's publisher has.
+async fn puts() -> (Rate, Rate) {
     let scale = number_from("VERTEBRA_BENCH_SCALE", 1);
     let trio = commands::ours().await;
     let mut clients = Vec::new();
@@ -231,7 +231,15 @@ async fn puts() -> Rate {
         clients = kept;
         rates.push(rate);
     }
-    Rate::middle(&rates[1..])
+    drop(clients);
+    let mut one = commands::Client::open(trio.ports[0]).await;
+    let mut windowed = Vec::new();
+    for _ in 0..=ROUNDS {
+        let started = Instant::now();
+        let took = one.put_many(&BODY, 6_400 * scale as usize, AT_ONCE).await;
+        windowed.push(Rate::of(took, started.elapsed()));
+    }
+    (Rate::middle(&rates[1..]), Rate::middle(&windowed[1..]))
 }
 
 async fn rabbitmq() -> Rate {
@@ -261,7 +269,7 @@ pub async fn measure() -> Vec<Row> {
         let cluster = Cluster::new("bench-three").with_configuration("").formed(&SITES).await;
         ours(&cluster).await
     };
-    let puts = puts().await;
+    let (puts, windowed) = puts().await;
     let etcd = etcd().await;
     let rabbit = rabbitmq().await;
     let row = |measure: &str, ours: String, peer: String, figure: f64, unit, least, aim| Row {
@@ -302,6 +310,15 @@ pub async fn measure() -> Vec<Row> {
             puts.text(),
             format!("RabbitMQ quorum queue, confirms, window 64: {}", rabbit.text()),
             puts.per_s / rabbit.per_s,
+            "×",
+            Bound::Told,
+            Bound::Told,
+        ),
+        row(
+            "the same from one client with a window of 64",
+            windowed.text(),
+            format!("RabbitMQ, as above: {}", rabbit.text()),
+            windowed.per_s / rabbit.per_s,
             "×",
             least(3.0),
             least(10.0),

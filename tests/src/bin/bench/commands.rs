@@ -1,17 +1,20 @@
 //! Three logs of ours that store what clients put, as etcd does: journal, consensus and peers' TLS, without the front door.
 //!
 //! Each member is a process of this binary (`bench member …`) under a user of its own, because the memory that rings lock is
-//! counted by user. A client sends frames over TCP and waits for each answer.
+//! counted by user. A client sends frames over TCP and gets an answer to each.
 
 use crate::trios::ports;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use std::collections::VecDeque;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vertebra::base::Clock;
@@ -95,7 +98,15 @@ async fn voters_at(port: u16) -> Option<u64> {
     Client(stream).ask(&[]).await
 }
 
-/// One connection, one command at a time.
+fn put_of(key: &[u8], value: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(1 + key.len() + value.len());
+    frame.put_u8(u8::try_from(key.len()).expect("a short key"));
+    frame.put_slice(key);
+    frame.put_slice(value);
+    frame
+}
+
+/// One connection.
 pub struct Client(TcpStream);
 
 impl Client {
@@ -118,11 +129,30 @@ impl Client {
 
     /// Puts a value, which must succeed.
     pub async fn put(&mut self, key: &[u8], value: &[u8]) {
-        let mut frame = BytesMut::with_capacity(1 + key.len() + value.len());
-        frame.put_u8(u8::try_from(key.len()).expect("a short key"));
-        frame.put_slice(key);
-        frame.put_slice(value);
-        self.ask(&frame).await.expect("a member answers");
+        self.ask(&put_of(key, value)).await.expect("a member answers");
+    }
+
+    /// Puts `count` values, at most `window` of them unanswered at once; gives how long each took.
+    pub async fn put_many(&mut self, value: &[u8], count: usize, window: usize) -> Vec<Duration> {
+        let (mut took, mut sent) = (Vec::new(), VecDeque::new());
+        let mut answers = BytesMut::new();
+        while took.len() < count {
+            let mut out = BytesMut::new();
+            for number in took.len() + sent.len()..count.min(took.len() + window) {
+                let frame = put_of(format!("w{number}").as_bytes(), value);
+                out.put_u32(frame.len() as u32);
+                out.put_slice(&frame);
+                sent.push_back(Instant::now());
+            }
+            self.0.write_all(&out).await.expect("a member reads");
+            let read = self.0.read_buf(&mut answers).await.expect("a member answers");
+            assert!(read > 0, "the member closed the connection");
+            while answers.len() >= 8 {
+                answers.advance(8);
+                took.push(sent.pop_front().expect("one answer for each").elapsed());
+            }
+        }
+        took
     }
 }
 
@@ -199,20 +229,49 @@ async fn serve(folder: &Path, at: u16, clients: TcpListener, peering: Peering) {
     }
 }
 
-/// Answers frames until the client goes: an empty one with the number of voters, another with the index of its entry.
+/// Answers frames, in their order, until the client goes: an empty one with the number of voters, another with the index of its
+/// entry. A client may send many before it reads an answer.
 async fn answer(mut stream: TcpStream, log: Log) -> Option<()> {
+    let (mut read, mut write) = stream.split();
+    let mut bytes = BytesMut::with_capacity(FRAME_BYTES_MAX);
+    let mut proposed = FuturesOrdered::new();
     loop {
-        let length = stream.read_u32().await.ok()? as usize;
-        assert!(length <= FRAME_BYTES_MAX, "a client of this file");
-        let mut frame = vec![0; length];
-        stream.read_exact(&mut frame).await.ok()?;
-        let answer = if frame.is_empty() {
-            let view = log.cluster();
-            u64::from(view.voter) + view.others.iter().filter(|other| other.voter).count() as u64
-        } else {
-            let applied = log.propose(Bytes::from(frame)).await;
-            applied.expect("a healthy cluster takes it").at.index
-        };
-        stream.write_u64(answer).await.ok()?;
+        tokio::select! {
+            got = read.read_buf(&mut bytes) => {
+                if got.ok()? == 0 {
+                    return None;
+                }
+                while let Some(frame) = take_frame(&mut bytes) {
+                    proposed.push_back(carry_out(&log, frame));
+                }
+            }
+            Some(first) = proposed.next(), if !proposed.is_empty() => {
+                let mut answers = BytesMut::new();
+                answers.put_u64(first);
+                while let Some(Some(next)) = proposed.next().now_or_never() {
+                    answers.put_u64(next);
+                }
+                write.write_all(&answers).await.ok()?;
+            }
+        }
     }
+}
+
+fn take_frame(bytes: &mut BytesMut) -> Option<Bytes> {
+    let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    assert!(length <= FRAME_BYTES_MAX, "a client of this file");
+    if bytes.len() < 4 + length {
+        return None;
+    }
+    bytes.advance(4);
+    Some(bytes.split_to(length).freeze())
+}
+
+async fn carry_out(log: &Log, frame: Bytes) -> u64 {
+    if frame.is_empty() {
+        let view = log.cluster();
+        return u64::from(view.voter) + view.others.iter().filter(|other| other.voter).count() as u64;
+    }
+    let applied = log.propose(frame).await;
+    applied.expect("a healthy cluster takes it").at.index
 }
