@@ -4,11 +4,13 @@
 //! built inside. Invariants: nothing outlives the test, also when it is killed; a node that was killed is not started
 //! again before the kernel has let go of its ports.
 
+mod clocks;
 mod late;
 mod network;
 mod operators;
 mod papers;
 
+use clocks::Clocks;
 pub use network::{Network, Way, between};
 pub use operators::{leader, roles, term};
 pub use papers::{HTTP_PORT, Member, PEER_PORT, Papers};
@@ -66,6 +68,7 @@ pub struct Cluster {
     alone: bool,
     disks: bool,
     doors: bool,
+    clocks: Option<Clocks>,
     more: String,
     network: Network,
     folder: Folder,
@@ -88,6 +91,8 @@ impl Cluster {
             ("authentication_assurance_level", "3"),
         ];
         let mut all = papers.workers.claims(papers::CLIENT);
+        // Good also for a node whose clock is some hours off.
+        all = with(all, "iat", json!(crate::tokens::now_s() - 6 * 3600));
         all = with(all, "exp", json!(crate::tokens::now_s() + 24 * 3600));
         for (name, value) in claims {
             all = with(all, name, json!(value));
@@ -100,6 +105,7 @@ impl Cluster {
             alone: false,
             disks: false,
             doors: false,
+            clocks: None,
             more: SMALL_SEGMENTS.to_owned(),
             network: Network::new(),
             folder,
@@ -121,6 +127,12 @@ impl Cluster {
     /// Front doors outlive their nodes: the sockets are made once and passed in at each start.
     pub fn with_passed_doors(mut self) -> Cluster {
         self.doors = true;
+        self
+    }
+
+    /// Each node has a wall clock of its own, set with [`Cluster::set_clock`].
+    pub fn with_clocks(mut self) -> Cluster {
+        self.clocks = Some(Clocks::new(self.folder.path()));
         self
     }
 
@@ -208,6 +220,9 @@ impl Cluster {
 
     fn add_on(&mut self, id: u64, name: &str, site: &str, peers: &[u64], disk: Option<Disk>) {
         self.network.add(id);
+        if let Some(clocks) = &self.clocks {
+            clocks.set(id, 0);
+        }
         let peers = peers.iter().map(|&peer| self.peer_address(peer));
         let member = Member {
             id,
@@ -269,6 +284,11 @@ impl Cluster {
         all.map(|(&id, _)| id).collect()
     }
 
+    /// The site of a node.
+    pub fn site(&self, id: u64) -> &str {
+        &self.nodes[&id].member.site
+    }
+
     /// `HOST:PORT` for peers.
     pub fn peer_address(&self, id: u64) -> String {
         format!("{}:{PEER_PORT}", self.network.address(id))
@@ -294,12 +314,14 @@ impl Cluster {
             None => {
                 let mut command = self.network.command_as(user(id), id, binary);
                 command.arg("node").arg("--config").arg(home.join("node.toml"));
+                self.give_clock(id, &mut command);
                 Process::start(&mut command, &home.join("log"))
             }
             Some(door) => {
                 let mut command = self.network.command_as(user(id), id, "sh");
                 command.args(["-c", PASS_IN, "sh"]).arg(binary);
                 command.arg("node").arg("--config").arg(home.join("node.toml"));
+                self.give_clock(id, &mut command);
                 let door = OwnedFd::from(door.try_clone().expect("a descriptor can be doubled"));
                 Process::start_with(&mut command, Stdio::from(door), &home.join("log"))
             }
@@ -307,6 +329,17 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "node {id} runs already");
         node.process = Some(process);
+    }
+
+    fn give_clock(&self, id: u64, command: &mut Command) {
+        if let Some(clocks) = &self.clocks {
+            clocks.give(id, command);
+        }
+    }
+
+    /// Sets a node's wall clock so many ms ahead of the machine's, or behind it, also while it runs.
+    pub fn set_clock(&self, id: u64, ahead_ms: i64) {
+        self.clocks.as_ref().expect("nodes have clocks").set(id, ahead_ms);
     }
 
     /// Gives a node's files to its user. Each node has one of its own, because the memory that rings lock is counted by user.
@@ -409,6 +442,18 @@ impl Cluster {
         assert!(signal(self.pid(id), Signal::SIGCONT), "node {id} runs");
     }
 
+    /// Those whose process ended by itself since it was started. From now on they do not run.
+    pub fn fallen(&mut self) -> Vec<u64> {
+        let mut fallen = Vec::new();
+        for (&id, node) in &mut self.nodes {
+            if node.process.as_mut().and_then(Process::ended).is_some() {
+                node.process = None;
+                fallen.push(id);
+            }
+        }
+        fallen
+    }
+
     /// How the process ended by itself, within a deadline.
     pub fn await_end(&mut self, id: u64) -> ExitStatus {
         let mut process = self.node(id).process.take().expect("the node was started");
@@ -447,11 +492,12 @@ impl Cluster {
         self.nodes[&id].disk.as_ref().expect("the node has a disk of its own")
     }
 
-    /// Removes a node that does not run, and its folder: nothing is left of it.
+    /// Removes a node that does not run, its folder and its link: nothing is left of it.
     pub fn forget(&mut self, id: u64) {
         let node = self.nodes.remove(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "node {id} still runs");
         let _ = fs::remove_dir_all(self.home(id));
+        self.network.remove(id);
     }
 
     /// Empties the data folder of a node that does not run: a machine with a new disk and the old configuration.

@@ -1,6 +1,8 @@
-//! Disks of our own: loop-mounted ext4 whose power can be cut, or that is small enough to fill.
+//! Disks of our own: loop-mounted ext4 whose power can be cut, or that is small enough to fill; and bits that turn over.
 
-use std::os::unix::fs::MetadataExt;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -37,6 +39,46 @@ pub fn loop_devices_or_left_out(test: &str) -> bool {
         "{test} cannot run here ({reason}); VERTEBRA_ALLOW_NO_LOOP=1 leaves it out"
     );
     false
+}
+
+/// Bytes of a block of the journal, and how many of these at a segment's end are left as they are: of the very last ones
+/// nothing says yet that they were durable.
+const BLOCK_BYTES: usize = 4096;
+const LAST_BLOCKS: usize = 16;
+
+/// Turns over one bit in each of so many written blocks of the segments in `journal`, also while a node runs on them. Says
+/// where.
+pub fn flip_bits(journal: &Path, count: usize, random: &mut impl Rng) -> Vec<String> {
+    let mut written: Vec<(PathBuf, usize, Vec<u8>)> = Vec::new();
+    for stream in ["log", "bodies", "audit"] {
+        let segments = std::fs::read_dir(journal.join(stream)).expect("the journal can be read");
+        for segment in segments.flatten().map(|entry| entry.path()) {
+            if segment.extension().is_none_or(|ending| ending != "seg") {
+                continue;
+            }
+            // One that is removed at this moment is left alone.
+            let bytes = std::fs::read(&segment).unwrap_or_default();
+            let blocks = bytes.chunks(BLOCK_BYTES).enumerate();
+            let mut own: Vec<_> = blocks
+                .filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+                .map(|(at, block)| (segment.clone(), at * BLOCK_BYTES, block.to_vec()))
+                .collect();
+            own.truncate(own.len().saturating_sub(LAST_BLOCKS));
+            written.append(&mut own);
+        }
+    }
+    let chosen: Vec<_> = written.choose_multiple(random, count).cloned().collect();
+    let flip = |(segment, offset, block): &(PathBuf, usize, Vec<u8>)| {
+        let some: Vec<usize> = (0..block.len()).filter(|&at| block[at] != 0).collect();
+        let at = *some.choose(random).expect("the block is written");
+        let byte = block[at] ^ (1 << random.random_range(0..8));
+        let file = std::fs::File::options().write(true).open(segment);
+        let flipped = file.and_then(|file| file.write_all_at(&[byte], (offset + at) as u64));
+        flipped.expect("a segment can be written");
+        let name = segment.strip_prefix(journal).expect("it lies in the journal").display();
+        format!("{name} at {}", offset + at)
+    };
+    chosen.iter().map(flip).collect()
 }
 
 fn must(command: &mut Command) {

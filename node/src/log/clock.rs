@@ -1,5 +1,6 @@
-//! The guard against a clock that jumps: a cluster of one has no peers to compare with, so it compares the system's
-//! clock with the monotonic one. What a test adds to the node's clock on purpose is in neither.
+//! The guard against a clock that jumps: it compares the system's clock with the monotonic one, because a cluster of one
+//! has no peers to compare with, and others take a while to ask theirs. What a test adds to the node's clock on purpose is
+//! in neither.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,8 +42,8 @@ impl ClockGuard {
     }
 
     /// Whether the system's clock moved as the monotonic one did since the last reading in order. Slow adjustments
-    /// pass, because every good reading is the base of the next; a jump stays refused until the clock is back or the
-    /// node is started again.
+    /// pass, because every good reading is the base of the next; a jump stays refused until the clock is back, peers
+    /// agree with it, or the node is started again.
     pub fn in_order(&mut self) -> bool {
         let now = read(self.start);
         self.judge(now)
@@ -56,6 +57,11 @@ impl ClockGuard {
             self.good = now;
         }
         fits
+    }
+
+    /// Takes the time as it is now for right, because peers say that it is.
+    pub fn accept(&mut self) {
+        self.good = read(self.start);
     }
 
     /// As if the system's clock had been set.
@@ -139,6 +145,17 @@ mod tests {
         assert!(!guard.judge(at(1_009_990, 10_001)));
         assert!(!guard.judge(at(5_000_000, 20_000)));
         assert!(guard.judge(at(1_021_500, 20_000)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_right_is_trusted_when_peers_agree() {
+        let mut guard = guard();
+        assert!(
+            !guard.in_order(),
+            "the machine's clock is far from where the guard began"
+        );
+        guard.accept();
+        assert!(guard.in_order());
     }
 
     #[test]

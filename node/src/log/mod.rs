@@ -342,6 +342,10 @@ impl Shared {
     /// Compares this node's clock with those of its peers.
     fn look_at_peers(&self, skews_ms: &[i64]) {
         let off = clock::is_off(skews_ms);
+        if !off && !skews_ms.is_empty() {
+            // It may have been wrong when this node started, and set right since.
+            self.guard.lock().accept();
+        }
         if off != self.clock_off.swap(off, Ordering::AcqRel) {
             if off {
                 tracing::error!(

@@ -140,6 +140,11 @@ impl Network {
         self.nodes.insert(id, namespace);
     }
 
+    /// Unplugs node `id`, where nothing runs any more.
+    pub fn remove(&mut self, id: u64) {
+        self.nodes.remove(&id);
+    }
+
     /// Where node `id` is.
     pub fn address(&self, id: u64) -> Ipv4Addr {
         address(last(id))

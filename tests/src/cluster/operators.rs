@@ -190,13 +190,18 @@ impl Cluster {
         command.output().expect("the binary starts")
     }
 
-    /// The same without holding up what else runs on this thread.
-    pub async fn run_aside(&self, id: u64, arguments: &[&str]) -> Output {
+    /// The same without holding up what else runs on this thread, from now on and whether it is awaited or not.
+    pub fn aside(&self, id: u64, arguments: &[&str]) -> impl Future<Output = Output> + use<> {
         let socket = self.home(id).join("admin.sock");
         let mut command = self.network.command(id, binary());
         command.args(arguments).arg("--socket").arg(socket);
-        let ended = tokio::task::spawn_blocking(move || command.output()).await;
-        ended.expect("nothing panics").expect("the binary starts")
+        let runs = tokio::task::spawn_blocking(move || command.output());
+        async { runs.await.expect("nothing panics").expect("the binary starts") }
+    }
+
+    /// The same, awaited.
+    pub async fn run_aside(&self, id: u64, arguments: &[&str]) -> Output {
+        self.aside(id, arguments).await
     }
 
     /// The same; it must succeed. Gives what it printed.

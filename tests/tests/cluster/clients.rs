@@ -4,7 +4,7 @@
 use crate::{PATIENCE, age_s, newcomer, renamed, value};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +20,8 @@ use vertebra_tests::pds::{BASE, Client, JSON_PATCH, Reply, request_id};
 const PATIENTS: u32 = 2;
 const MAILBOXES: u32 = 2;
 const CLIENTS_EACH: u32 = 2;
+/// At most so many nodes come while a history is made, with the next numbers.
+const NEWCOMERS: u64 = 12;
 /// Between two operations of a client.
 const PAUSE_MS: std::ops::Range<u64> = 5..40;
 
@@ -38,8 +40,10 @@ pub struct Notes {
     sent: Mutex<HashMap<String, (usize, String)>>,
     next_message: AtomicUsize,
     next_value: AtomicU32,
-    /// Which life each node is in.
-    pub lives: HashMap<u64, AtomicU32>,
+    /// Which life each node is in, those included that may come.
+    lives: HashMap<u64, AtomicU32>,
+    /// The nodes that clients turn to.
+    open: Mutex<Vec<u64>>,
     /// No new operations; those that are under way are brought to an end.
     stop: AtomicBool,
 }
@@ -53,15 +57,28 @@ pub struct Clients {
 
 /// Doors to all nodes, of which one is used until it fails.
 struct Doors<T> {
-    doors: Vec<(u64, T)>,
+    doors: BTreeMap<u64, T>,
+    notes: Arc<Notes>,
     at: usize,
 }
 
 impl<T> Doors<T> {
+    fn new(notes: &Arc<Notes>, first: u32, door: impl Fn(u64) -> T) -> Doors<T> {
+        Doors {
+            doors: notes.lives.keys().map(|&id| (id, door(id))).collect(),
+            notes: notes.clone(),
+            at: usize::try_from(first).expect("few clients"),
+        }
+    }
+
     fn now(&mut self) -> (u64, &mut T) {
-        let count = self.doors.len();
-        let (id, door) = &mut self.doors[self.at % count];
-        (*id, door)
+        let id = self.notes.open(|open| open[self.at % open.len()]);
+        (
+            id,
+            self.doors
+                .get_mut(&id)
+                .expect("no more nodes come than were reckoned with"),
+        )
     }
 }
 
@@ -70,13 +87,16 @@ impl Clients {
     pub async fn start(cluster: &Cluster, name: &str, random: &mut StdRng) -> Clients {
         let ids = cluster.ids();
         let through = ids[0];
+        let newest = *ids.last().expect("there are nodes");
+        let reckoned = ids.iter().copied().chain(newest + 1..=newest + NEWCOMERS);
         let notes = Arc::new(Notes {
             recorder: Recorder::default(),
             raw: Mutex::default(),
             sent: Mutex::default(),
             next_message: AtomicUsize::new(0),
             next_value: AtomicU32::new(100),
-            lives: ids.iter().map(|&id| (id, AtomicU32::new(1))).collect(),
+            lives: reckoned.map(|id| (id, AtomicU32::new(1))).collect(),
+            open: Mutex::new(ids),
             stop: AtomicBool::new(false),
         });
         let mut clients = Clients {
@@ -97,15 +117,11 @@ impl Clients {
             clients.notes.recorder.answered(0, through, call_us, began);
             for _ in 0..CLIENTS_EACH {
                 number += 1;
-                let doors = ids.iter().map(|&id| (id, cluster.worker(id))).collect();
                 let worker = Worker {
                     client: number,
                     patient,
                     nhs_number: made.id().to_owned(),
-                    doors: Doors {
-                        doors,
-                        at: usize::try_from(number).expect("few clients"),
-                    },
+                    doors: Doors::new(&clients.notes, number, |id| cluster.worker(id)),
                     seen: (1, made.json.clone()),
                     notes: clients.notes.clone(),
                     random: StdRng::seed_from_u64(random.random()),
@@ -118,15 +134,11 @@ impl Clients {
             cluster.add_mailboxes(through, &[&id_of]).await;
             for _ in 0..CLIENTS_EACH {
                 number += 1;
-                let doors = ids.iter().map(|&id| (id, cluster.mailbox(id, &id_of))).collect();
                 let owner = Owner {
                     client: number,
                     mailbox,
                     id: id_of.clone(),
-                    doors: Doors {
-                        doors,
-                        at: usize::try_from(number).expect("few clients"),
-                    },
+                    doors: Doors::new(&clients.notes, number, |id| cluster.mailbox(id, &id_of)),
                     waiting: Vec::new(),
                     notes: clients.notes.clone(),
                     random: StdRng::seed_from_u64(random.random()),
@@ -154,6 +166,25 @@ impl Notes {
 
     fn life(&self, node: u64) -> u32 {
         self.lives[&node].load(Ordering::Relaxed)
+    }
+
+    /// A node is about to be started again.
+    pub fn begins_anew(&self, node: u64) {
+        self.lives[&node].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn open<T>(&self, what: impl FnOnce(&mut Vec<u64>) -> T) -> T {
+        what(&mut self.open.lock().expect("no client panics while it looks for a door"))
+    }
+
+    /// Clients turn to this node too from now on.
+    pub fn opens(&self, node: u64) {
+        self.open(|open| open.push(node));
+    }
+
+    /// Clients turn to this node no more.
+    pub fn closes(&self, node: u64) {
+        self.open(|open| open.retain(|id| *id != node));
     }
 
     fn raw(&self, client: u32, node: u64, call_us: i64, mailbox: u32, raw: Raw) {

@@ -9,12 +9,12 @@ use vertebra_tests::cluster::{Cluster, WAIT_MAX, leader};
 use vertebra_tests::mesh::WORKFLOW;
 
 /// Senders at once.
-const SENDERS: usize = 4;
+pub const SENDERS: usize = 4;
 /// The least that must have been acknowledged before the next fault, so that the load is a load.
 const ACKNOWLEDGED_BETWEEN: usize = 100;
 
 /// Lets the load run until it has been served for a while; gives when it began to be watched.
-async fn served(cluster: &Cluster, load: &mut Load, nodes: &[u64], random: &mut StdRng) {
+pub async fn served(cluster: &Cluster, load: &mut Load, nodes: &[u64], random: &mut StdRng) {
     let before = load.acknowledged_now();
     load.start(cluster, nodes);
     let started = Instant::now();
@@ -26,7 +26,7 @@ async fn served(cluster: &Cluster, load: &mut Load, nodes: &[u64], random: &mut 
 }
 
 /// Waits until messages sent after the fault are acknowledged, and a little longer; stops the load. Gives the outage.
-async fn recovered(cluster: &Cluster, load: &mut Load, fault: Instant) -> Duration {
+pub async fn recovered(cluster: &Cluster, load: &mut Load, fault: Instant) -> Duration {
     let seen = load.acknowledged_now();
     while load.acknowledged_now() < seen + ACKNOWLEDGED_BETWEEN {
         assert!(

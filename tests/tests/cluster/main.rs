@@ -5,6 +5,7 @@
 
 mod bodies;
 mod clients;
+mod clocks;
 mod disks;
 mod forming;
 mod histories;
@@ -15,6 +16,8 @@ mod minority;
 mod network;
 mod patient_clients;
 mod planted;
+mod sites;
+mod trouble;
 mod upgrade;
 
 use serde_json::{Value, json};

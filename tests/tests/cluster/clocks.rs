@@ -1,0 +1,74 @@
+//! A member's clock is wrong: it is noticed, nobody is led by it, and all is well once it is set right.
+
+use crate::{SITES, Turn};
+use std::time::Instant;
+use vertebra_tests::cluster::{Cluster, WAIT_MAX};
+use vertebra_tests::mesh::WORKFLOW;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Waits until a node says this of itself as a reason why it is not healthy, or no more.
+async fn await_reason(cluster: &Cluster, id: u64, reason: &str, there: bool) {
+    cluster
+        .await_status(id, &format!("it says {reason:?}: {there}"), |status| {
+            status["reasons"].to_string().contains(reason) == there
+        })
+        .await;
+}
+
+/// A message to a node is taken, at once or when it has noticed who leads.
+async fn assert_takes(cluster: &Cluster, id: u64) {
+    let (mut sender, began) = (cluster.mailbox(id, "X26ONE"), Instant::now());
+    loop {
+        let answer = sender.post("X26TWO", WORKFLOW, &[], b"in time").await;
+        if answer.status == 202 {
+            return;
+        }
+        assert!(
+            answer.status == 503 && began.elapsed() < WAIT_MAX,
+            "node {id} takes no message: {}\n{}",
+            answer.text(),
+            cluster.log_tails()
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_clock_is_wrong_does_not_lead_and_leads_again_when_it_is_right() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::new("clocks").with_clocks().formed(&SITES).await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let all = cluster.ids();
+    let wrong = cluster.await_leader(&all).await;
+    let others: Vec<u64> = all.iter().copied().filter(|&id| id != wrong).collect();
+    for ahead_ms in [-HOUR_MS, HOUR_MS] {
+        // Set while it runs, then wrong when it starts.
+        if ahead_ms > 0 {
+            cluster.stop(wrong);
+            cluster.set_clock(wrong, ahead_ms);
+            cluster.start(wrong);
+            cluster.await_operator(wrong).await;
+        }
+        cluster.set_clock(wrong, ahead_ms);
+        cluster.await_leader(&others).await;
+        await_reason(&cluster, wrong, "clock is not its peers'", true).await;
+        await_reason(&cluster, others[0], "3600 s", true).await;
+        for &id in &all {
+            assert_takes(&cluster, id).await;
+        }
+        cluster.set_clock(wrong, 0);
+        await_reason(&cluster, wrong, "clock", false).await;
+        // With one that does not want to lead and one that cannot it is its turn, and it trusts its clock.
+        cluster.stop(others[1]);
+        if cluster.await_leader(&[wrong, others[0]]).await != wrong {
+            cluster.ok(others[0], &["drain"]);
+            cluster.await_leader(&[wrong]).await;
+            cluster.ok(others[0], &["undrain"]);
+        }
+        assert_takes(&cluster, wrong).await;
+        assert_takes(&cluster, others[0]).await;
+        cluster.start(others[1]);
+        cluster.await_ready(others[1]).await;
+    }
+}
