@@ -230,6 +230,8 @@ struct Shared {
     alone: AtomicBool,
     /// It has peers or waits for some.
     clustered: bool,
+    /// It had no vote when it was opened: it joins, and its state may be none at all.
+    joins: AtomicBool,
     /// Who leads; 0 while nobody is known to.
     leader_id: AtomicU64,
     term: AtomicU64,
@@ -276,6 +278,7 @@ impl Shared {
             leader: AtomicBool::new(false),
             alone: AtomicBool::new(false),
             clustered,
+            joins: AtomicBool::new(false),
             leader_id: AtomicU64::new(0),
             term: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
@@ -415,6 +418,22 @@ impl Log {
             .await
             .then_some(())
             .ok_or(ProposeError::NoLeader)
+    }
+
+    /// Waits until this node's state includes everything that was acknowledged before. Where it is cut off from the majority:
+    /// the age of its own state, in seconds.
+    ///
+    /// # Errors
+    /// As [`Log::linearizable`]; `NoLeader` only where there is no state of its own to read from: a node that joins would refuse
+    /// whoever it does not know yet.
+    pub async fn current(&self) -> Result<Option<u64>, ProposeError> {
+        match self.linearizable().await {
+            Ok(()) => Ok(None),
+            Err(ProposeError::NoLeader) if self.has_caught_up() || !self.shared.joins.load(Ordering::Acquire) => {
+                Ok(Some(self.state_age_ms().div_ceil(1000)))
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// How old this node's state may be, in ms: 0 while it leads alone, else since it was last told that it is current or,

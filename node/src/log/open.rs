@@ -368,6 +368,14 @@ fn own_line(config: &LogConfig, peering: Option<&Peering>, identity: &Identity) 
     }
 }
 
+/// What the threads that serve must know of the opened state.
+fn note_opened(shared: &Shared, checkpoints: &Checkpoints, votes: bool) {
+    let checkpointed = checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
+    let index = checkpointed.map_or(0, |id| id.index);
+    shared.checkpointed.store(index, Ordering::Release);
+    shared.joins.store(!votes, Ordering::Release);
+}
+
 /// Makes this node the only member of a new cluster.
 async fn found(raft: &Raft<TypeConfig, Machine>, node: u64, member: Member, has_room: bool) -> Result<(), OpenError> {
     if !has_room {
@@ -442,10 +450,8 @@ pub(super) async fn open(
     }
     let stores = (store.clone(), parts.space.clone(), parts.seen);
     let shared = Arc::new(Shared::new(&config, peers.is_some(), clock, stores));
-    let checkpointed = parts.checkpoints.last().and_then(|checkpoint| checkpoint.applied.last);
-    shared
-        .checkpointed
-        .store(checkpointed.map_or(0, |id| id.index), Ordering::Release);
+    let votes = membership.voter_ids().any(|voter| voter == config.node);
+    note_opened(&shared, &parts.checkpoints, votes);
     let cluster = peers.map(|peers| Cluster {
         raft: raft.clone(),
         shared: shared.clone(),

@@ -146,3 +146,29 @@ async fn a_node_that_has_just_started_is_not_healthy_before_it_knows_that_it_is_
     cluster.await_ready(3).await;
     cluster.mailbox(3, "X26LATER").inbox().await;
 }
+
+#[tokio::test]
+async fn a_node_that_joins_refuses_nobody_for_what_it_does_not_know_yet() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::form("joining", &SITES[..1]).await;
+    cluster.add_mailboxes(1, &["X26LATER"]).await;
+    let (name, site) = SITES[1];
+    cluster.add(2, name, site, &[1]);
+    cluster.isolate(2);
+    cluster.start(2);
+    cluster.await_operator(2).await;
+    let asked = cluster.mailbox(2, "X26LATER").call("GET", "inbox", &[], b"").await;
+    let read = cluster.worker(2).read("9000000009").await;
+    for answer in [asked, read.answer] {
+        assert_eq!(
+            answer.status,
+            503,
+            "it knows no mailbox and no client: {}",
+            answer.text()
+        );
+        assert!(answer.header("retry-after").is_some(), "it says when to come again");
+    }
+    cluster.heal();
+    cluster.await_voters(&[1, 2]).await;
+    cluster.mailbox(2, "X26LATER").inbox().await;
+}

@@ -276,14 +276,7 @@ impl Mesh {
     /// Waits until this node's state includes everything acknowledged before. A node cut off from the majority answers
     /// reads from its own state: then the age of that state, in seconds, for a header.
     async fn current(&self) -> Result<Option<HeaderValue>, Failure> {
-        match self.log.linearizable().await {
-            Ok(()) => Ok(None),
-            Err(ProposeError::NoLeader) => {
-                let age_s = self.log.state_age_ms().div_ceil(1000);
-                Ok(Some(HeaderValue::from(age_s)))
-            }
-            Err(other) => Err(other.into()),
-        }
+        Ok(self.log.current().await?.map(HeaderValue::from))
     }
 
     /// Proposes a command and gives its outcome; a refusal becomes a failure.

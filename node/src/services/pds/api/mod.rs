@@ -271,14 +271,7 @@ impl Pds {
     /// Waits until this node's state includes everything acknowledged before. A node cut off from the majority answers
     /// reads from its own state: then the age of that state, in seconds, for a header.
     async fn current_state(&self) -> Result<Option<HeaderValue>, Failure> {
-        match self.records.log.linearizable().await {
-            Ok(()) => Ok(None),
-            Err(ProposeError::NoLeader) => {
-                let age_s = self.records.log.state_age_ms().div_ceil(1000);
-                Ok(Some(HeaderValue::from(age_s)))
-            }
-            Err(other) => Err(other.into()),
-        }
+        Ok(self.records.log.current().await?.map(HeaderValue::from))
     }
 
     fn today(&self) -> jiff::civil::Date {
