@@ -1,17 +1,17 @@
 //! Clients whose every operation is noted: they change records on condition of the version, and send, list, download and
 //! acknowledge messages, on whichever node answers.
 
-use crate::{PATIENCE, age_s, newcomer, renamed, value};
+use crate::{PATIENCE, age_s, ask_for_newcomer, renamed, value};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vertebra_tests::books::digest;
-use vertebra_tests::cluster::Cluster;
+use vertebra_tests::cluster::{Cluster, WAIT_MAX};
 use vertebra_tests::history::{Did, Entry, Got, MailOp, RecordOp, Recorder, StaleRead, Told};
 use vertebra_tests::mesh::{Mailbox, V2, WORKFLOW, message_id, strings};
 use vertebra_tests::pds::{BASE, Client, JSON_PATCH, Reply, request_id};
@@ -105,8 +105,17 @@ impl Clients {
         };
         let mut number = 0;
         for patient in 0..PATIENTS {
-            let call_us = clients.notes.recorder.now_us();
-            let made = newcomer(&mut cluster.worker(through), patient + 1).await;
+            let asked = Instant::now();
+            let (call_us, made) = loop {
+                let call_us = clients.notes.recorder.now_us();
+                let reply = ask_for_newcomer(&mut cluster.worker(through), patient + 1).await;
+                // A clock that was just set right is not trusted before peers agree with it.
+                if reply.status() != 503 || asked.elapsed() > WAIT_MAX {
+                    break (call_us, reply);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            assert_eq!((made.ok(201).version(), value(&made.json)), (1, patient + 1));
             let began = Did::Record(
                 patient,
                 RecordOp::Began {

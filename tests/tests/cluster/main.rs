@@ -98,6 +98,13 @@ fn renamed(record: &Value, to: u32) -> Value {
 
 /// A new person's record, version 1, whose name stands for `as_value`.
 async fn newcomer(worker: &mut Client, as_value: u32) -> Reply {
+    let reply = ask_for_newcomer(worker, as_value).await;
+    assert_eq!((reply.ok(201).version(), value(&reply.json)), (1, as_value));
+    reply
+}
+
+/// The same, however it is answered.
+async fn ask_for_newcomer(worker: &mut Client, as_value: u32) -> Reply {
     let letters = |count: usize| -> String {
         (0..count)
             .map(|_| char::from(rand::random_range(b'a'..=b'z')))
@@ -109,7 +116,7 @@ async fn newcomer(worker: &mut Client, as_value: u32) -> Reply {
         rand::random_range(1..=12),
         rand::random_range(1..=28)
     );
-    let reply = worker
+    worker
         .create(&json!({
             "resourceType": "Patient",
             "name": [{"use": "usual", "given": [format!("G{}", letters(9))], "family": family(as_value), "period": {"start": "2012-01-01"}}],
@@ -121,9 +128,7 @@ async fn newcomer(worker: &mut Client, as_value: u32) -> Reply {
                     {"system": "https://fhir.nhs.uk/CodeSystem/UKCore-RegisteringAuthorityType", "code": "x"}]}},
                 {"url": "organisationIdentifier", "valueString": "RGS"}]}],
         }))
-        .await;
-    assert_eq!((reply.ok(201).version(), value(&reply.json)), (1, as_value));
-    reply
+        .await
 }
 
 #[test]
