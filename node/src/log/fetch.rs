@@ -132,6 +132,10 @@ pub async fn install_from(
         }
     };
     let meta = snapshot::meta_of(&folder).map_err(|error| error.to_string())?;
+    if meta.last_log_id.is_some_and(|id| id.leader_id > vote.leader_id) {
+        // Who asks has not heard yet that somebody leads after it; Raft takes such a snapshot for a corrupt one and ends.
+        return Err("the files are of a leader after the one that asks".to_owned());
+    }
     tracing::info!(
         index = meta.last_log_id.map_or(0, |id| id.index),
         took_ms = began.elapsed().as_millis() as u64,
