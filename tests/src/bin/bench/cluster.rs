@@ -311,8 +311,8 @@ pub async fn measure() -> Vec<Row> {
             format!("RabbitMQ quorum queue, confirms, window 64: {}", rabbit.text()),
             puts.per_s / rabbit.per_s,
             "×",
-            Bound::Told,
-            Bound::Told,
+            least(3.0),
+            least(10.0),
         ),
         row(
             "the same from one client with a window of 64",
@@ -320,8 +320,8 @@ pub async fn measure() -> Vec<Row> {
             format!("RabbitMQ, as above: {}", rabbit.text()),
             windowed.per_s / rabbit.per_s,
             "×",
-            least(3.0),
-            least(10.0),
+            Bound::Told,
+            Bound::Told,
         ),
         row(
             commands,

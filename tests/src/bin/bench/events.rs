@@ -127,7 +127,7 @@ impl Straight {
 pub async fn measure() -> Vec<Row> {
     vec![
         beside(false, Bound::AtLeast(0.8), Bound::AtLeast(1.0)).await,
-        beside(true, Bound::Told, Bound::Told).await,
+        beside(true, Bound::AtLeast(0.8), Bound::AtLeast(1.0)).await,
     ]
 }
 
