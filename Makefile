@@ -83,13 +83,17 @@ $(VENV)/.made: $(PINS) | packages-test
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(PINS)
 	@touch $@
 
+# Units and simulations need a second build of the node, with less optimisation: that halves its time. All else drives the binary.
+UNIT_TESTS := cargo test --release -p vertebra -p vertebra-provisioning --lib --config profile.release.package.vertebra.opt-level=1
+
 .PHONY: test
 test: packages-build packages-test packages-container venv ## Everything that guards a change: tidy, units, simulation, the wire, faults
 	@mkdir -p target
 	$(SUDO) images/build packages >target/image-packages.log 2>&1 & root=$$!; \
 	    cargo build --release --workspace; \
 	    wait $$root || { cat target/image-packages.log >&2; exit 1; }
-	cargo test --release --workspace --no-fail-fast
+	$(UNIT_TESTS) --no-fail-fast
+	cargo test --release --workspace --test '*' --no-fail-fast
 	$(MAKE) test-puppet container-test
 
 .PHONY: packages-puppet
@@ -142,9 +146,9 @@ boot-test: packages-build packages-boot-test ## Bare machines in QEMU, both data
 	$(SUDO) python3 tests/appliance/boot.py --flavour $(FLAVOUR) --keep target/boot-test/logs $(SCENARIOS)
 
 .PHONY: soak
-soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds of the journal, 2,000 kills, 500 power cuts, 500 histories, 500 lost sites, 200 rolling restarts, failing brokers and Redis, fuzzing
+soak: packages-build packages-test venv ## The same faults for hours: 100,000 seeds of the journal and of a cluster, 2,000 kills, 500 power cuts, 500 histories, 500 lost sites, 200 rolling restarts, failing brokers and Redis, fuzzing
 	cargo build --release --workspace
-	VERTEBRA_SIM_SEEDS=100000 cargo test --release -p vertebra --lib journal::simulation
+	VERTEBRA_SIM_SEEDS=100000 $(UNIT_TESTS) -- journal::simulation log::simulation::a_simulated_cluster
 	VERTEBRA_KILL_CYCLES=2000 VERTEBRA_POWER_CYCLES=500 VERTEBRA_FUZZ_ROUNDS=200000 \
 	    cargo test --release -p vertebra-tests --test faults
 	cargo test --release -p vertebra-tests --test events -- --ignored --test-threads=1 --nocapture
@@ -173,19 +177,21 @@ $(VENV)/.bench: $(VENV)/.made $(BENCH_PINS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(BENCH_PINS)
 	@touch $@
 
+BENCH_PROFILE := --config profile.release.package.vertebra-tests.opt-level=3
+
 .PHONY: packages-bench
 packages-bench:
 	$(call packages,fio redis-server nginx-light postgresql-15 etcd-server etcd-client rabbitmq-server iproute2 nftables util-linux rsync stunnel4 python3)
 
 .PHONY: bench
 bench: packages-build packages-bench $(VENV)/.bench ## Speed, each measure beside its peer in the same run: target/bench.md (VERTEBRA_BENCH_PATIENTS=, VERTEBRA_BENCH_MESSAGES=; measures: tests/src/bin/bench/main.rs)
-	cargo build --release --workspace
-	cargo run --release -p vertebra-tests --bin bench
+	cargo build --release --workspace $(BENCH_PROFILE)
+	target/release/bench
 
 .PHONY: bench-growth
 bench-growth: packages-build ## What four times as many patients cost (VERTEBRA_BENCH_PATIENTS=, VERTEBRA_BENCH_GROWTH=); long
-	cargo build --release --workspace
-	cargo run --release -p vertebra-tests --bin bench growth
+	cargo build --release --workspace $(BENCH_PROFILE)
+	target/release/bench growth
 
 .PHONY: clean
 clean: ## Remove what was built, the sandbox included

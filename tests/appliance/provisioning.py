@@ -26,8 +26,11 @@ SITES = {"north": "192.0.2", "south": "198.51.100"}
 # One of the networks that `vertebra::firewall::clients` of the example data lets in.
 CLIENT_ADDRESS = "10.16.0.1"
 PASSWORD = "password-of-a-test"
-# Nobody logs in to a machine, so what an operator would type there comes as Puppet's. For all machines, beside site.pp.
+SECRETS = Path("/etc/puppet/vertebra-secrets")
+# Nobody logs in to a machine, so what an operator would type there comes as Puppet's, behind site.pp. On the machine that
+# founds the cluster alone: the other one is taken in a while after its Puppet run.
 MAILBOXES = """\
+if $trusted['extensions']['pp_datacenter'] == 'north' {
 $door = '--socket /run/vertebra/admin.sock'
 file { '/run/password-of-mailboxes':
   mode    => '0600',
@@ -43,6 +46,7 @@ file { '/run/password-of-mailboxes':
 exec { 'workflow':
   command => "/usr/bin/vertebra workflow add VERTEBRA_TEST --sender X26A --receiver X26B ${door}",
   unless  => "/usr/bin/vertebra workflow show VERTEBRA_TEST ${door}",
+}
 }
 """ % PASSWORD
 
@@ -62,6 +66,8 @@ class BootServer:
         self.machines, self.flavour = machines, flavour
         self.processes = {}
         self.authority = Authority(authority, "Boot test CA")
+        # Certificate and key of a clinical system, once the Puppet server is there.
+        self.client = None
 
     def start(self):
         self._network()
@@ -177,15 +183,13 @@ class BootServer:
     def mesh(self, name, what, *rest, sender, receiver=None, check=True):
         """What the small MESH client gets from a machine, as a clinical system of one of the networks that may come; None
         when it gets nothing and `check` is off."""
-        secrets = Path("/etc/puppet/vertebra-secrets")
-        authority = Authority(secrets / "authority", "made by make-secrets")
-        certificate, key = authority.issue("client", "test.x26.api.mesh-client.nhs.uk", "clientAuth")
-        shared_key = re.search(r'mesh_key: "(\w+)"', (secrets / "common.yaml").read_text()).group(1)
+        shared_key = re.search(r'mesh_key: "(\w+)"', (SECRETS / "common.yaml").read_text()).group(1)
+        certificate, key = self.client
         site, last = name.split(".")[1], next(m[2] for m in self.machines if m[0] == name)
         run(f"ip address replace {CLIENT_ADDRESS}/32 dev br-{site}")
         done = subprocess.run(
             [sys.executable, HERE / "mesh.py", what, *rest, "--host", f"{SITES[site]}.{last}", "--source", CLIENT_ADDRESS,
-             "--name", f"{name}.{DOMAIN}", "--ca", authority.certificate, "--certificate", certificate, "--key", key,
+             "--name", f"{name}.{DOMAIN}", "--ca", SECRETS / "authority/ca.pem", "--certificate", certificate, "--key", key,
              "--shared-key", shared_key, "--password", PASSWORD, "--from", sender,
              *(["--to", receiver] if receiver else [])], capture_output=True, text=True, timeout=90, check=False)
         assert not check or done.returncode == 0, f"{name}: mesh {what} failed: {done.stderr}"
@@ -229,8 +233,12 @@ class BootServer:
         shutil.copytree(REPOSITORY / "puppet/control", code)
         shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", dirs_exist_ok=True)
         shutil.copytree(STDLIB, code / "modules/stdlib", symlinks=False, dirs_exist_ok=True)
-        (code / "manifests/mailboxes.pp").write_text(MAILBOXES)
-        run([code / "make-secrets", "/etc/puppet/vertebra-secrets", *[f"{name}.{DOMAIN}" for name, *_ in self.machines]])
+        with open(code / "manifests/site.pp", "a") as site:
+            site.write(MAILBOXES)
+        run([code / "make-secrets", SECRETS, *[f"{name}.{DOMAIN}" for name, *_ in self.machines]])
+        # Now, and not when it is used: a machine's clock is up to a second behind this one.
+        authority = Authority(SECRETS / "authority", "made by make-secrets")
+        self.client = authority.issue("client", "test.x26.api.mesh-client.nhs.uk", "clientAuth")
         policy = Path("/etc/puppet/vertebra-autosign")
         policy.write_text(f"#!/bin/sh\nexec {self.binary} --config {self.configuration} autosign \"$1\"\n")
         policy.chmod(0o755)

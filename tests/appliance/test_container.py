@@ -1,4 +1,4 @@
-"""The image's root in a container: units, sockets, crash, watchdog, restart under load, Puppet.
+"""The image's root in a container: units, sockets, crash, watchdog, restart under load, Puppet, runbooks.
 
     images/build root                      makes the tree and prints its path
     python3 tests/appliance/test_container.py TREE [--restarts N]
@@ -254,6 +254,52 @@ class Appliance:
         assert figures["requests"] > 20, f"there was hardly any load: {figures}"
         assert figures["failed"] == 0, f"requests failed while the release was switched: {figures}"
 
+    def operator(self, *command):
+        """What `vertebra` prints to an operator; a node that is degraded, or a doctor who found something, has its say too."""
+        done = self.container.run("vertebra", *command, check=False)
+        return done.stdout + done.stderr
+
+    def runbook(self, name, **instead):
+        """Follows a page: each block of commands in a shell of its own, as it is written but for the words `instead`. Gives what was said."""
+        said, text = "", (REPOSITORY / f"node/runbooks/{name}.md").read_text()
+        blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+        assert blocks, f"the page {name} has no commands"
+        for block in blocks:
+            for word, other in instead.items():
+                block = block.replace(word, other)
+            done = self.container.run("sh", "-uxc", block, check=False, timeout=300)
+            said += done.stdout + done.stderr
+        return said
+
+    def a_lost_broker_is_shown_as_its_runbook_says_and_found_again(self):
+        self.container.run("systemctl", "start", "rabbitmq-server.service", timeout=300)
+        waiting.until("events are published", 120, lambda: "publishing" in self.operator("events", "status"))
+        self.container.run("systemctl", "stop", "rabbitmq-server.service", timeout=300)
+        self.mesh("send", "while the broker was away")
+        waiting.until("status says that events wait", 60,
+                      lambda: "RabbitMQ takes no events (connecting)" in self.operator("status"))
+        fault = self.operator("events", "status")
+        assert re.search(r"(?m)^ *last fault:? .*(?i:connection refused|no answer|closed)", fault), f"events status says:\n{fault}"
+        assert "5671" in self.operator("doctor"), f"doctor says nothing of the broker's address:\n{self.operator('doctor')}"
+        self.container.run("systemctl", "start", "rabbitmq-server.service", timeout=300)
+        assert CERTNAME in self.container.run("rabbitmqctl", "cluster_status", timeout=120).stdout, "the broker names no node"
+        waiting.until("what waited is published", 120, lambda: re.search(
+            r"(?m)^ *waiting:? +0\b", self.operator("events", "status")))
+        assert "RabbitMQ" not in self.operator("status"), f"status still complains:\n{self.operator('status')}"
+
+    def a_node_is_backed_up_and_restored_by_its_runbooks_as_they_are_written(self):
+        for folder in ("/mnt/backup", "/mnt/scratch"):
+            self.container.path(folder).mkdir(parents=True, exist_ok=True)
+        said = self.runbook("backup")
+        assert "This backup restores, and what it restores is whole." in said, f"the backup's page:\n{said}"
+        digest = re.search(r"\b[0-9a-f]{64}\b", said).group(0)
+        day = re.search(r"/mnt/backup/(\d{4}-\d\d-\d\d)", said).group(1)
+        said = self.runbook("restore", **{"2026-11-26": day})
+        for wanted in (digest, "Everything is whole.", "This backup restores, and what it restores is whole."):
+            assert wanted in said, f"the restore's page, without {wanted}:\n{said}"
+        waiting.until("the restored node serves", 60, self.serves)
+        assert self.mesh("fetch", self.message, sender="X26B") == "through the socket", "the message is gone"
+
     def no_log_holds_what_was_sent(self):
         journal = self.container.journal()
         for value in ("through the socket", PASSWORD, self.shared_key):
@@ -271,6 +317,8 @@ class Appliance:
         a_switch_to_another_release_under_load_refuses_nobody_and_neither_does_the_way_back,
         drift_is_put_right,
         a_value_that_the_node_refuses_never_replaces_the_one_in_force,
+        a_lost_broker_is_shown_as_its_runbook_says_and_found_again,
+        a_node_is_backed_up_and_restored_by_its_runbooks_as_they_are_written,
         no_log_holds_what_was_sent,
     ]
 

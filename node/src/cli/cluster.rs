@@ -2,7 +2,7 @@
 
 use super::client::Target;
 use super::{CliError, print};
-use crate::admin::status::Status;
+use crate::admin::status::{Member, Status};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ pub(super) fn join(args: &JoinArgs) -> Result<u8, CliError> {
         }
         if Instant::now() >= deadline {
             return Err(CliError::Failed(format!(
-                "not a voter after {} s; the node's log says why it is not taken in",
+                "not a voter after {} s ({said}); its log and the leader's say more",
                 args.timeout
             )));
         }
@@ -83,11 +83,36 @@ fn progress(status: &Status) -> (bool, String) {
             let end = leader.map_or(own.applied, |leader| leader.applied);
             (
                 false,
-                format!("catching up: {} of {} entries", own.applied, end.max(own.applied)),
+                format!(
+                    "catching up: {} of {} entries{}",
+                    own.applied,
+                    end.max(own.applied),
+                    held_back(status, own).unwrap_or_default()
+                ),
             )
         }
         None => (false, "waiting to be taken in".to_owned()),
     }
+}
+
+/// What the site rule has against this node's vote, by those that are known to vote.
+fn held_back(status: &Status, own: &Member) -> Option<String> {
+    let votes = |member: &&Member| member.role == "leader" || member.role == "follower";
+    let voters = status.members.iter().filter(votes).count() + 1;
+    let here = status
+        .members
+        .iter()
+        .filter(votes)
+        .filter(|member| member.site == own.site)
+        .count()
+        + 1;
+    (here < voters && here * 2 > voters).then(|| {
+        format!(
+            "; it votes when another voter of another site joins or is back: until then site {} would hold {here} of {voters} \
+             votes, a majority",
+            own.site
+        )
+    })
 }
 
 pub(super) fn leave(args: &LeaveArgs) -> Result<u8, CliError> {

@@ -84,6 +84,13 @@ pub fn is_off(skews_ms: &[i64]) -> bool {
     i64::midpoint(low, high).unsigned_abs() > OFF_MS
 }
 
+/// Whether most of all clocks, this node's own among them, are that far from it on the same side: then it is the one that is
+/// wrong. Of two that differ nobody can tell which.
+pub fn is_outvoted(skews_ms: &[i64]) -> bool {
+    let off = |sign: i64| skews_ms.iter().filter(|skew| **skew * sign > OFF_MS as i64).count();
+    off(1).max(off(-1)) * 2 > skews_ms.len() + 1
+}
+
 fn read(start: Instant) -> Reading {
     let system_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -165,6 +172,21 @@ mod tests {
         assert!(!is_off(&[900_000, 10]), "one peer is wrong");
         assert!(is_off(&[900_000, 900_010]), "this node is wrong");
         assert!(is_off(&[20_000]), "one of two is wrong");
+    }
+
+    #[test]
+    fn a_clock_is_outvoted_only_where_others_are_more() {
+        assert!(is_outvoted(&[900_000, 900_010]));
+        assert!(is_outvoted(&[-20_000, -20_000, -20_000, 10]) && !is_outvoted(&[-20_000, 10, 10]));
+        for nobody_can_tell in [
+            &[20_000][..],
+            &[-20_000],
+            &[900_000, -900_000],
+            &[20_000, 20_000, 0, 0],
+            &[],
+        ] {
+            assert!(!is_outvoted(nobody_can_tell), "{nobody_can_tell:?}");
+        }
     }
 
     #[test]

@@ -322,7 +322,7 @@ impl Cluster {
 
     /// Whether this node should not lead: it then hands over, or says why nobody takes it.
     async fn leads_badly(&self, room_asked: &mut Option<Instant>) -> bool {
-        if self.shared.clock_off.load(Ordering::Acquire) {
+        if self.shared.clock_outvoted.load(Ordering::Acquire) {
             // Commands are stamped by the leader's clock: let somebody else do it.
             if let Err(why) = self.hand_over().await {
                 tracing::warn!(why, "a node whose clock is off goes on leading");

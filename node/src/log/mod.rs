@@ -236,8 +236,10 @@ struct Shared {
     leader_id: AtomicU64,
     term: AtomicU64,
     disk_full: AtomicBool,
-    /// Its clock is too far from its peers'.
+    /// Its clock is too far from its peers'…
     clock_off: AtomicBool,
+    /// … and they are more.
+    clock_outvoted: AtomicBool,
     checkpointed: AtomicU64,
     closing: AtomicBool,
     close: Notify,
@@ -283,6 +285,7 @@ impl Shared {
             term: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
             clock_off: AtomicBool::new(false),
+            clock_outvoted: AtomicBool::new(false),
             checkpointed: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             close: Notify::new(),
@@ -349,6 +352,8 @@ impl Shared {
             // It may have been wrong when this node started, and set right since.
             self.guard.lock().accept();
         }
+        let outvoted = clock::is_outvoted(skews_ms);
+        self.clock_outvoted.store(outvoted, Ordering::Release);
         if off != self.clock_off.swap(off, Ordering::AcqRel) {
             if off {
                 tracing::error!(

@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -106,7 +106,7 @@ pub struct Store {
     /// Told after every flush.
     flushed: Notify,
     closed: AtomicBool,
-    /// One after the last entry whose row is in the ledger.
+    /// Every entry before this one has its row in the ledger. There is none for what is not in the log.
     rows_end: AtomicU64,
     /// Rows before this one are cleared.
     cleared_to: AtomicU64,
@@ -114,7 +114,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes over what was recovered. Entries from `rows_end` on have no row yet.
+    /// Takes over what was recovered. Rows of entries from `rows_end` on are to be written, again or for the first time.
     pub fn new(journal: Journal, ledger: Ledger, index: Index, meta: tables::Meta, rows_end: u64) -> Store {
         let purged_end = meta.purged.map_or(0, |id| id.index + 1);
         let mut first_row = purged_end;
@@ -122,7 +122,14 @@ impl Store {
             first_row = at.min(purged_end);
             false
         });
-        Store {
+        // The replay may have truncated the log behind the last checkpoint.
+        let mut rows_past = index.end();
+        tables::rows(&ledger, tables::ENTRIES, index.end().checked_sub(1), &mut |at, _| {
+            rows_past = at + 1;
+            true
+        });
+        let past = index.end()..rows_past;
+        let store = Store {
             journal,
             ledger,
             index: RwLock::new(index),
@@ -140,7 +147,9 @@ impl Store {
             rows_end: AtomicU64::new(rows_end),
             cleared_to: AtomicU64::new(first_row),
             appended_bytes: AtomicU64::new(0),
-        }
+        };
+        store.remove_rows(past);
+        store
     }
 
     /// Queues records; `then` happens once they are durable. The order of calls is the order in the journal.
@@ -239,11 +248,9 @@ impl Store {
                 let _gone = signal.send(());
             }
             Then::Truncated { keep, end, signal } => {
-                let rows_end = self.rows_end.load(Ordering::Relaxed);
-                for at in keep..end.min(rows_end) {
-                    self.ledger.put_local(tables::ENTRIES, &at.to_be_bytes(), None);
-                }
-                self.rows_end.store(rows_end.min(keep), Ordering::Relaxed);
+                // Also those behind `rows_end`: after a replay there may be rows of entries that are to be written again.
+                self.remove_rows(keep..end);
+                self.rows_end.fetch_min(keep, Ordering::Relaxed);
                 let _gone = signal.send(());
             }
             Then::Entries {
@@ -368,6 +375,12 @@ impl Store {
         self.committed_saved.notify_one();
     }
 
+    fn remove_rows(&self, range: Range<u64>) {
+        for at in range {
+            self.ledger.put_local(tables::ENTRIES, &at.to_be_bytes(), None);
+        }
+    }
+
     /// Writes the rows of durable entries before `upto` and clears some of purged ones.
     pub fn write_rows(&self, upto: u64) {
         let index = self.index.read();
@@ -395,9 +408,7 @@ impl Store {
     pub fn clear_rows(&self, purged_end: u64, max: u64) {
         let from = self.cleared_to.load(Ordering::Relaxed);
         let to = purged_end.min(from.saturating_add(max));
-        for at in from..to {
-            self.ledger.put_local(tables::ENTRIES, &at.to_be_bytes(), None);
-        }
+        self.remove_rows(from..to);
         self.cleared_to.store(to.max(from), Ordering::Relaxed);
     }
 
@@ -680,9 +691,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        let end = self.0.index.read().end();
-        self.0.index.write().truncate_after(last);
-        let keep = last.map_or(0, |id| id.index + 1);
+        let mut index = self.0.index.write();
+        let end = index.end();
+        index.truncate_after(last);
+        let keep = index.end();
+        drop(index);
         let record = record::small_record(KIND_TRUNCATE, record::encode_log_id(last.as_ref()));
         self.0
             .submit_and_wait(record, |signal| Then::Truncated { keep, end, signal })

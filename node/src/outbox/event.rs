@@ -6,7 +6,7 @@
 
 use crate::base::{LogIndex, NhsNumber, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Where a row stands in the outbox: the command that made it, and its place among what that command made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -141,21 +141,28 @@ impl Event {
             Event::PatientChanged { .. } => SOURCE_PATIENTS,
         }
     }
+}
 
-    /// `subject` and `data`.
-    fn content(&self) -> (String, Value) {
-        match self {
-            Event::MessageArrived { mailbox, message }
-            | Event::MessageAcknowledged { mailbox, message }
-            | Event::MessageExpired { mailbox, message } => {
-                (message.clone(), json!({ "mailbox": mailbox, "message": message }))
-            }
-            Event::PatientChanged { number, version } => {
-                let number = number.to_string();
-                (number.clone(), json!({ "nhs_number": number, "version": version }))
-            }
-        }
-    }
+/// The JSON of an event, its members in the order of their names.
+#[derive(Serialize)]
+struct Body<'a> {
+    data: Data<'a>,
+    datacontenttype: &'static str,
+    id: &'a str,
+    partitionkey: &'a str,
+    sequence: String,
+    source: &'static str,
+    specversion: &'static str,
+    subject: &'a str,
+    time: String,
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Message { mailbox: &'a str, message: &'a str },
+    Patient { nhs_number: &'a str, version: u32 },
 }
 
 /// An event as it leaves.
@@ -181,26 +188,35 @@ pub fn id(origin: Position, at: Timestamp) -> String {
 
 /// The event made at `origin` as it leaves.
 pub fn published(origin: Position, at: Timestamp, event: &Event) -> Published {
-    let (subject, data) = event.content();
-    let id = id(origin, at);
-    let body = json!({
-        "specversion": "1.0",
-        "id": id,
-        "source": event.source(),
-        "type": event.kind(),
-        "subject": subject,
-        "time": at.iso(),
-        "datacontenttype": "application/json",
-        "partitionkey": event.key(),
-        "sequence": origin.text(),
-        "data": data,
-    });
+    let (key, id) = (event.key(), id(origin, at));
+    let (subject, data) = match event {
+        Event::MessageArrived { mailbox, message }
+        | Event::MessageAcknowledged { mailbox, message }
+        | Event::MessageExpired { mailbox, message } => (message, Data::Message { mailbox, message }),
+        Event::PatientChanged { version, .. } => {
+            let (nhs_number, version) = (key.as_str(), *version);
+            (&key, Data::Patient { nhs_number, version })
+        }
+    };
+    let body = Body {
+        data,
+        datacontenttype: "application/json",
+        id: &id,
+        partitionkey: &key,
+        sequence: origin.text(),
+        source: event.source(),
+        specversion: "1.0",
+        subject,
+        time: at.iso(),
+        r#type: event.kind(),
+    };
+    let body = serde_json::to_vec(&body).expect("texts and numbers have a JSON form");
     Published {
         id,
         kind: event.kind(),
         routing_key: event.routing_key(),
         at,
-        body: serde_json::to_vec(&body).expect("a value has a JSON form"),
+        body,
     }
 }
 

@@ -109,7 +109,11 @@ async fn no_site_gets_a_majority_of_the_voters() {
     cluster.start(5);
     await_role(&cluster, 1, 5, "learner").await;
     let refused = cluster.run(5, &["join", "--timeout", "2"]);
-    assert!(!refused.status.success(), "it is no voter");
+    let sentence = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && sentence.contains("site north would hold 3 of 5"),
+        "it says why: {sentence}"
+    );
     assert_eq!(role(&cluster, 2, 5).await, "learner");
     // Without the other site's only one, north would have two of three.
     let refused = cluster.run(1, &["leave", "2"]);

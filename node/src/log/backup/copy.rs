@@ -337,7 +337,10 @@ impl Making {
     }
 
     fn send_all(self, mut sink: Sink) {
-        match self.send(&mut sink) {
+        let sent = self.send(&mut sink);
+        // Before the last bytes leave: whoever has them finds the copy gone, and may ask for the next backup.
+        drop(self);
+        match sent.and_then(|()| Ok(sink.flush()?)) {
             Ok(()) => {}
             Err(Stopped::Gone) => tracing::warn!("who took a backup went away before its end"),
             Err(Stopped::Failed(error)) => {
@@ -347,7 +350,7 @@ impl Making {
         }
     }
 
-    /// The bytes of all files in the order of the plan, which made the same walk.
+    /// The bytes of all files in the order of the plan, which made the same walk; the last of them stay gathered.
     fn send(&self, sink: &mut Sink) -> Result<(), Stopped> {
         let ledger = &self.copy.ledger;
         let journal = &self.shared.store.journal;
@@ -388,7 +391,7 @@ impl Making {
                 offset += read as u64;
             }
         }
-        Ok(sink.flush()?)
+        Ok(())
     }
 
     fn put(&self, sink: &mut Sink, bytes: &[u8]) -> Result<(), Stopped> {
@@ -421,13 +424,13 @@ struct Sink {
 impl Sink {
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), Gone> {
         while !bytes.is_empty() {
+            if self.gathered.len() == CHUNK_BYTES {
+                self.flush()?;
+            }
             let room = CHUNK_BYTES - self.gathered.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.gathered.extend_from_slice(now);
             bytes = later;
-            if self.gathered.len() == CHUNK_BYTES {
-                self.flush()?;
-            }
         }
         Ok(())
     }

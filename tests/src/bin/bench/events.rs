@@ -1,5 +1,5 @@
 //! How fast the outbox drains to RabbitMQ, beside a program that does nothing but publish to a quorum queue with confirms:
-//! the same broker, exchange, payload and window, in turns.
+//! the same broker, exchange, payload, properties and window, in turns.
 
 use crate::drive::Client;
 use crate::{Bound, Row, median, number_from};
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueuePurgeOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vertebra_tests::node::{Folder, Node};
 use vertebra_tests::process::cpu;
 use vertebra_tests::rabbit::{EXCHANGE, QUEUE, Rabbit, Subscriber};
@@ -92,9 +92,19 @@ impl Straight {
 
     /// Events a second from the first to the last confirm.
     async fn publish(&self, body: &[u8], events: u64) -> f64 {
-        let properties = BasicProperties::default()
-            .with_content_type("application/cloudevents+json".into())
-            .with_delivery_mode(2);
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_secs());
+        // As events have them: without an identifier no subscriber could tell what came twice.
+        let properties = |number: usize| {
+            BasicProperties::default()
+                .with_content_type("application/cloudevents+json".into())
+                .with_delivery_mode(2)
+                .with_message_id(format!("{number:016x}-00000000-{seconds:012x}").into())
+                .with_type("mesh-message-arrived-1".into())
+                .with_timestamp(seconds)
+                .with_app_id("bench".into())
+        };
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -104,10 +114,10 @@ impl Straight {
         let mut left = events as usize;
         while left > 0 || !waiting.is_empty() {
             let now = left.min(WINDOW - waiting.len()).min(PAGE);
-            let handed = (0..now).map(|_| {
+            let handed = (left - now..left).map(|number| {
                 let key = "message.arrived.X26ABC2".into();
                 self.channel
-                    .basic_publish(EXCHANGE.into(), key, options, body, properties.clone())
+                    .basic_publish(EXCHANGE.into(), key, options, body, properties(number))
             });
             for confirm in join_all(handed).await {
                 waiting.push_back(confirm.expect("the broker takes it"));
