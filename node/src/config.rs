@@ -4,8 +4,9 @@
 //! the parts do with their values. Invariants: a `Config` in hand is in range, its paths are resolved and its secrets
 //! existed when it was read; it holds the *paths* of secrets, never their values; an unknown key refuses.
 //!
-//! A path may begin with `$CREDENTIALS_DIRECTORY/` (systemd's `LoadCredential=`); any other relative path is relative to
-//! the folder of the configuration file. Sizes are bytes, times milliseconds, both plain integers.
+//! A path may begin with `$CREDENTIALS_DIRECTORY/` (systemd's `LoadCredential=`; where it is not set, the folder of the unit
+//! that runs); any other relative path is relative to the folder of the configuration file. Sizes are bytes, times
+//! milliseconds, both plain integers.
 
 mod beside;
 mod check;
@@ -546,11 +547,16 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Where systemd keeps the credentials of the unit while it runs: for an operator's command, which has no environment of it.
+const UNIT_CREDENTIALS: &str = "/run/credentials/vertebra.service";
+
 impl Config {
     /// Reads and checks `file`. Refuses, in this order: a file that cannot be read; text that is not this shape (unknown
     /// key, missing key, wrong type); then, all at once, values out of range and files that are missing.
     pub fn read(file: &Path) -> Result<Config, ConfigError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let credentials =
+            credentials.or_else(|| Some(PathBuf::from(UNIT_CREDENTIALS)).filter(|folder| folder.is_dir()));
         let text = std::fs::read_to_string(file).map_err(|e| ConfigError {
             file: file.to_owned(),
             problems: vec![Problem {

@@ -251,8 +251,10 @@ def two_machines_reach_serving_and_a_later_boot_needs_no_boot_service(lab):
         assert site == {"pp_role": "node", "pp_datacenter": name.split(".")[1]}, f"the certificate says {site}"
     for name in made:
         waiting.until(f"Puppet is through on {name}", PUPPET_S, lambda name=name: lab.server.puppet_is_through(name), pause_s=2)
-        lab.server.answers_deep_ping(name)
-        messages[name] = lab.server.mesh(name, "send", f"to {name}", sender="X26A", receiver="X26B")
+        waiting.until(f"{name} answers the deep ping", BOOT_S, pause_s=2,
+                      condition=lambda name=name: lab.server.answers_deep_ping(name))
+        messages[name] = waiting.until(f"{name} takes a message", BOOT_S, pause_s=2, condition=lambda name=name: lab.server.mesh(
+            name, "send", f"to {name}", sender="X26A", receiver="X26B", check=False))
     # A release is promoted; a machine takes it with its next boot.
     began = time.monotonic()
     lab.server.call("release", "promote", "r2", "--all")
@@ -263,7 +265,9 @@ def two_machines_reach_serving_and_a_later_boot_needs_no_boot_service(lab):
     for name in made:
         lab.await_check_in(name, "r2", PUPPET_S)
         lab.figures[f"promote --all to {name} on it, s"] = round(time.monotonic() - began, 1)
-        assert lab.server.mesh(name, "fetch", messages[name], sender="X26B") == f"to {name}", "another body came back"
+        fetched = waiting.until(f"{name} gives the message", BOOT_S, pause_s=2, condition=lambda name=name: lab.server.mesh(
+            name, "fetch", messages[name], sender="X26B", check=False))
+        assert fetched == f"to {name}", "another body came back"
     # Files are served by nginx and dnsmasq alone; nobody enrols, nobody compiles a catalog, nobody holds a key.
     for one in made.values():
         one.power_off()
@@ -281,7 +285,7 @@ def two_machines_reach_serving_and_a_later_boot_needs_no_boot_service(lab):
     # Firewall, brokers and who may ask for its health come from the catalog that Puppet kept on the disk.
     for name, one in made.items():
         waiting.until(f"{name} answers the deep ping", PUPPET_S, pause_s=2,
-                      condition=lambda name=name: lab.server.answers_deep_ping(name, check=False))
+                      condition=lambda name=name: lab.server.answers_deep_ping(name))
         lab.figures[f"{name} without a boot service, power-on to all of its configuration, s"] = round(time.monotonic() - one.powered_at, 1)
 
 

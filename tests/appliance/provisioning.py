@@ -170,14 +170,13 @@ class BootServer:
         status = self.status_or_none() or {"machines": []}
         return next((m for m in status["machines"] if name in (m.get("name"), m.get("certname"))), {})
 
-    def answers_deep_ping(self, name, check=True):
+    def answers_deep_ping(self, name):
         """Propose, fsync, apply, read: what `/health/ready` asks of the node; asked as a monitor of its site."""
         site, last = name.split(".")[1], next(m[2] for m in self.machines if m[0] == name)
         monitor = f"{SITES[site]}.200"
         subprocess.run(["ip", "address", "replace", f"{monitor}/24", "dev", f"br-{site}"], check=True)
         done = subprocess.run(["curl", "--silent", "--max-time", "10", "--interface", monitor, "--write-out", "%{http_code}",
                                f"http://{SITES[site]}.{last}:9444/health/ready"], capture_output=True, text=True, check=False)
-        assert not check or done.stdout.endswith("200"), f"{name} answers the deep ping with {done.stdout!r}"
         return done.stdout.endswith("200")
 
     def mesh(self, name, what, *rest, sender, receiver=None, check=True):

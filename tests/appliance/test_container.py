@@ -279,12 +279,12 @@ class Appliance:
         waiting.until("status says that events wait", 60,
                       lambda: "RabbitMQ takes no events (connecting)" in self.operator("status"))
         fault = self.operator("events", "status")
-        assert re.search(r"(?m)^ *last fault:? .*(?i:connection refused|no answer|closed)", fault), f"events status says:\n{fault}"
-        assert "5671" in self.operator("doctor"), f"doctor says nothing of the broker's address:\n{self.operator('doctor')}"
+        assert re.search(r"(?m)^last fault: .*(refused|unreachable|no answer|closed)", fault), f"events status says:\n{fault}"
+        said = self.operator("doctor")
+        assert f"no answer ({CERTNAME}:5671: Connection refused" in said, f"doctor says nothing of the broker:\n{said}"
         self.container.run("systemctl", "start", "rabbitmq-server.service", timeout=300)
         assert CERTNAME in self.container.run("rabbitmqctl", "cluster_status", timeout=120).stdout, "the broker names no node"
-        waiting.until("what waited is published", 120, lambda: re.search(
-            r"(?m)^ *waiting:? +0\b", self.operator("events", "status")))
+        waiting.until("what waited is published", 120, lambda: "waiting: 0 of" in self.operator("events", "status"))
         assert "RabbitMQ" not in self.operator("status"), f"status still complains:\n{self.operator('status')}"
 
     def a_node_is_backed_up_and_restored_by_its_runbooks_as_they_are_written(self):

@@ -137,7 +137,8 @@ impl Admin {
     pub(super) fn events_view(&self, leader: bool) -> EventsView {
         let decided = state::meter(&self.ledger);
         let meter = decided.unwrap_or_default();
-        let oldest = state::rows(&self.ledger, None, 1).pop();
+        let left_upto = self.events.as_ref().and_then(|figures| *figures.left_upto.lock());
+        let oldest = state::rows(&self.ledger, left_upto, 1).pop();
         let now = self.log.time();
         let (broker, broker_seconds, broker_fault) = match &self.events {
             None => ("none".to_owned(), 0, String::new()),

@@ -219,7 +219,7 @@ fn rabbitmq(config: &Config) -> Vec<Line> {
         let reached = broker_address(url).map_err(str::to_owned).and_then(|(host, port)| {
             let addresses = (host.as_str(), port)
                 .to_socket_addrs()
-                .map_err(|cause| cause.to_string())?;
+                .map_err(|cause| format!("{host}:{port}: {cause}"))?;
             let mut last = "the name has no address".to_owned();
             for address in addresses {
                 match TcpStream::connect_timeout(&address, BROKER_WAIT_MAX) {
@@ -227,7 +227,7 @@ fn rabbitmq(config: &Config) -> Vec<Line> {
                     Err(cause) => last = cause.to_string(),
                 }
             }
-            Err(last)
+            Err(format!("{host}:{port}: {last}"))
         });
         lines.push(match reached {
             Ok(address) => Line::ok(&about, format!("{address} answers")),

@@ -137,6 +137,9 @@ pub struct Figures {
     pub resyncs: AtomicU64,
     /// Watermarks in the log.
     pub watermarks: AtomicU64,
+    /// The last of them: no row is left up to here. Who looks for the oldest begins behind it, because the ledger keeps what was
+    /// deleted until its next checkpoint, and goes over all of it.
+    pub left_upto: Mutex<Option<Position>>,
     /// Sessions that ended by a fault.
     pub sessions_lost: AtomicU64,
     /// Why the last one did.
@@ -205,8 +208,10 @@ struct Progress {
     unproposed: u64,
     /// Since when there are any.
     since: Option<Instant>,
-    /// Rows in the watermark that is proposed.
+    /// Rows in the watermark that is proposed…
     proposed: u64,
+    /// … and where it stands.
+    proposed_upto: Option<Position>,
     /// To be parked with the next watermark.
     to_park: Vec<(Position, Reason)>,
 }
@@ -617,6 +622,7 @@ impl Publisher {
         };
         parked.truncate(NAMED_MAX);
         self.progress.proposed = std::mem::take(&mut self.progress.unproposed);
+        self.progress.proposed_upto = Some(upto);
         self.progress.since = None;
         let command = Command::Confirmed { upto, parked }.encode();
         let log = self.log.clone();
@@ -629,6 +635,7 @@ impl Publisher {
             Some(Ok(_)) => {
                 self.progress.proposed = 0;
                 self.figures.watermarks.fetch_add(1, Ordering::Relaxed);
+                *self.figures.left_upto.lock() = self.progress.proposed_upto;
                 let ledger = &self.ledger;
                 // What is still a row was beyond the watermark.
                 self.progress

@@ -66,7 +66,7 @@ async fn drain(node: &Node, rabbit: &mut Rabbit, events: u64) -> f64 {
     let started = Instant::now();
     while look(node).await.0 > 0 {
         assert!(started.elapsed() < WAIT_MAX, "the outbox drains");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     waiting as f64 / started.elapsed().as_secs_f64()
 }
