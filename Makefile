@@ -83,7 +83,7 @@ $(VENV)/.made: $(PINS) | packages-test
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $(PINS)
 	@touch $@
 
-# Units and simulations need a second build of the node, with less optimisation: that halves its time. All else drives the binary.
+# Units and simulations need a second build of the node; it has less optimisation, to take less time. All else drives the binary.
 UNIT_TESTS := cargo test --release -p vertebra -p vertebra-provisioning --lib --config profile.release.package.vertebra.opt-level=1
 
 .PHONY: test
@@ -92,9 +92,9 @@ test: packages-build packages-test packages-container venv ## Everything that gu
 	$(SUDO) images/build packages >target/image-packages.log 2>&1 & root=$$!; \
 	    cargo build --release --workspace; \
 	    wait $$root || { cat target/image-packages.log >&2; exit 1; }
-	$(UNIT_TESTS) --no-fail-fast
+	$(UNIT_TESTS) --no-fail-fast -- --test-threads 4
 	cargo test --release --workspace --test '*' --no-fail-fast
-	$(MAKE) test-puppet container-test
+	$(MAKE) --jobs 2 --output-sync=target test-puppet container-test
 
 .PHONY: packages-puppet
 packages-puppet:
