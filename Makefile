@@ -112,7 +112,7 @@ test-puppet: packages-build packages-puppet ## Units, the data disk's program, t
 	$(SUDO) rspec -I puppet/spec puppet/spec
 
 .PHONY: container-test
-container-test: packages-build packages-container ## The image's root in a container: units, crash, watchdog, restarts, Puppet (RESTARTS=3)
+container-test: packages-build packages-container ## The image's root in a container: units, crash, watchdog, restarts, Puppet, runbooks (RESTARTS=3)
 	shellcheck images/build images/initrd/init images/initrd/dhcp
 	cargo build --release --workspace
 	tree="$$($(SUDO) images/build root)" && $(SUDO) python3 tests/appliance/test_container.py "$$tree" --restarts $(RESTARTS)
