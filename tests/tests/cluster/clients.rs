@@ -109,7 +109,7 @@ impl Clients {
             let (call_us, made) = loop {
                 let call_us = clients.notes.recorder.now_us();
                 let reply = ask_for_newcomer(&mut cluster.worker(through), patient + 1).await;
-                // A clock that was just set right is not trusted before peers agree with it.
+                // Seen now and then, and not explained yet: perhaps a clock that was just set right is not trusted so soon.
                 if reply.status() != 503 || asked.elapsed() > WAIT_MAX {
                     break (call_us, reply);
                 }
