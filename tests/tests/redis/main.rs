@@ -78,6 +78,22 @@ impl Site {
         String::from_utf8_lossy(&self.run(member, arguments).await.stdout).into_owned()
     }
 
+    /// Waits until the command says all of `wanted`.
+    async fn await_said(&self, member: usize, arguments: &[&str], wanted: &[&str]) {
+        let started = Instant::now();
+        loop {
+            let text = self.said(member, arguments).await;
+            if wanted.iter().all(|part| text.contains(part)) {
+                return;
+            }
+            assert!(
+                started.elapsed() < SHOW_WAIT_MAX,
+                "waited in vain for {wanted:?}: {text}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// A member's status.
     async fn status(&self, member: usize) -> Value {
         let text = self.said(member, &["status", "--json"]).await;
