@@ -245,6 +245,11 @@ impl Shared {
 impl Store {
     /// One synced transaction with all of `layer` and `record`; gives where the tables are from then on.
     fn store(&self, layer: &Layer, record: &Record, slots: &Slots) -> Result<Slots, LedgerError> {
+        self.try_store(layer, record, slots)
+            .map_err(|error| self.full_or(error))
+    }
+
+    fn try_store(&self, layer: &Layer, record: &Record, slots: &Slots) -> Result<Slots, LedgerError> {
         let mut free: Vec<u16> = self.free_slots(layer, slots)?;
         let mut slots = slots.clone();
         let mut txn = self.env.write_txn()?;

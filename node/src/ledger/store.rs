@@ -16,6 +16,7 @@ use crate::base::{LogIndex, Timestamp, checksum};
 use crate::journal::Watermarks;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, CommitToken, Database, Env, EnvFlags, EnvOpenOptions, OnCommit, RoTxn, WithoutTls};
+use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub const FORMAT: u32 = 1;
 pub(super) const TABLES_MAX: usize = 1000;
 /// Readers at once: threads in a read, plus transactions kept for reuse.
 const READERS_MAX: u32 = 2048;
+/// LMDB calls a write that a full disk cuts short an I/O error. With less room than this it is taken for one.
+const CUT_SHORT_BYTES: u64 = 16 << 20;
 /// Bytes of the checksum in front of each value.
 pub(super) const SEAL_BYTES: usize = 4;
 
@@ -183,6 +186,18 @@ impl Store {
             record,
             tables,
         ))
+    }
+
+    /// `Full` for an I/O error on a disk that has no room; else the error as it is.
+    pub fn full_or(&self, error: LedgerError) -> LedgerError {
+        let is_io = matches!(&error, LedgerError::System(cause) if cause.raw_os_error() == Some(libc::EIO));
+        let has_no_room = || {
+            statvfs(self.env.path()).is_ok_and(|room| room.blocks_available() * room.fragment_size() < CUT_SHORT_BYTES)
+        };
+        if is_io && has_no_room() {
+            return LedgerError::Full;
+        }
+        error
     }
 
     /// A new read transaction on the newest commit.

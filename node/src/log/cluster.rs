@@ -446,14 +446,12 @@ impl Cluster {
         }
     }
 
-    /// A node that nobody asks for anything still finds out whether a majority stands behind whom it takes for the leader.
+    /// A node that nobody asks for anything still finds out whether a majority stands behind whom it takes for the leader, and
+    /// whether its own state follows.
     async fn run_contact(self: Rc<Cluster>) {
         loop {
             tokio::time::sleep(CONTACT_EVERY).await;
-            let fresh = self
-                .shared
-                .since_contact_ms()
-                .is_some_and(|ms| ms < CONTACT_EVERY.as_millis() as u64);
+            let fresh = self.shared.current_at().is_some_and(|at| at.elapsed() < CONTACT_EVERY);
             if !fresh || !self.shared.has_caught_up() {
                 // What comes of it is noted where all such answers come in.
                 let _cut_off = super::serve::read_index(&self.shared).await;

@@ -25,8 +25,9 @@ const PROMOTE_EVERY: Duration = Duration::from_millis(300);
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// So long learners that have caught up wait for those that have not, because they become voters together.
 const BATCH_MAX: Duration = Duration::from_secs(30);
-/// A leader whose disk is full looks so often for somebody with room: when all disks are full, leadership stays put between.
-const ROOM_AGAIN: Duration = Duration::from_secs(60);
+/// A leader whose disk is full or whose clock jumped looks so often for somebody better: when all are like it, leadership stays
+/// put between.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A change whose leader was lost between its two entries is finished by the next leader after so long.
 const FINISH_AFTER: Duration = Duration::from_secs(2);
 /// After so long a change that another one was ahead of is judged again.
@@ -262,7 +263,7 @@ impl Cluster {
     pub async fn run_leading(self: Rc<Cluster>) {
         let mut ready_since: Option<Instant> = None;
         let mut unfinished: Option<(LogId, Instant)> = None;
-        let mut room_asked: Option<Instant> = None;
+        let mut asked: Option<Instant> = None;
         loop {
             tokio::time::sleep(PROMOTE_EVERY).await;
             if !self.shared.leader.load(Ordering::Acquire) || self.shared.is_cut_off() {
@@ -270,7 +271,7 @@ impl Cluster {
                 continue;
             }
             let seen = self.membership();
-            if seen.voters.len() > 1 && self.leads_badly(&mut room_asked).await {
+            if seen.voters.len() > 1 && self.leads_badly(&mut asked).await {
                 continue;
             }
             if let (Some(wanted), Some(log_id)) = (&seen.becoming, seen.log_id) {
@@ -321,7 +322,7 @@ impl Cluster {
     }
 
     /// Whether this node should not lead: it then hands over, or says why nobody takes it.
-    async fn leads_badly(&self, room_asked: &mut Option<Instant>) -> bool {
+    async fn leads_badly(&self, asked: &mut Option<Instant>) -> bool {
         if self.shared.clock_outvoted.load(Ordering::Acquire) {
             // Commands are stamped by the leader's clock: let somebody else do it.
             if let Err(why) = self.hand_over().await {
@@ -330,13 +331,20 @@ impl Cluster {
             }
             return true;
         }
-        let tried_long_ago = room_asked.is_none_or(|at| at.elapsed() > ROOM_AGAIN);
-        if self.shared.disk_full.load(Ordering::Acquire) && tried_long_ago {
-            // It would refuse every write of the cluster, while others may have room.
-            *room_asked = Some(Instant::now());
+        let what = if self.shared.disk_full.load(Ordering::Acquire) {
+            "this node's disk is full"
+        } else if !self.shared.guard.lock().in_order() {
+            "this node's clock jumped"
+        } else {
+            *asked = None;
+            return false;
+        };
+        // It refuses every write of the cluster, which others may take.
+        if asked.is_none_or(|at| at.elapsed() > ASK_AGAIN) {
+            *asked = Some(Instant::now());
             match self.hand_over().await {
-                Ok(()) => tracing::warn!("this node's disk is full: it no longer leads"),
-                Err(why) => tracing::warn!(why, "a node whose disk is full goes on leading"),
+                Ok(()) => tracing::warn!("{what}: it no longer leads"),
+                Err(why) => tracing::warn!(why, "{what}, and it goes on leading"),
             }
             return true;
         }

@@ -19,6 +19,7 @@ mod bulk;
 mod checkpoint;
 mod clock;
 mod cluster;
+mod contact;
 mod fetch;
 mod history;
 mod identity;
@@ -208,8 +209,6 @@ pub struct Log {
     shared: Arc<Shared>,
 }
 
-/// A node that was not told for so long that a majority stands behind the leader is cut off.
-const CUT_OFF_MS: u64 = 2_000;
 /// So long a command waits for a leader to be found.
 const PATIENCE: Duration = Duration::from_millis(3_000);
 
@@ -247,6 +246,7 @@ struct Shared {
     began: Instant,
     /// When a majority last stood behind the leader as far as this node was told, ms after `began`, plus one; 0: not yet.
     contact_ms: AtomicU64,
+    currency: Mutex<contact::Currency>,
     /// One after the index up to which everything lay that had been acknowledged when this node first heard so after its
     /// start; 0: it did not yet.
     current_from: AtomicU64,
@@ -292,6 +292,7 @@ impl Shared {
             closed: watch::Sender::new(false),
             began: Instant::now(),
             contact_ms: AtomicU64::new(0),
+            currency: Mutex::default(),
             current_from: AtomicU64::new(0),
             cluster: Mutex::default(),
             asks: Mutex::default(),
@@ -300,44 +301,6 @@ impl Shared {
             folder: config.folder.clone(),
             backups: backup::Asked::default(),
         }
-    }
-
-    /// A majority stood behind the leader that this node knows, or is, then.
-    fn note_contact_at(&self, at: Instant) {
-        let ms = at.saturating_duration_since(self.began).as_millis() as u64 + 1;
-        self.contact_ms.fetch_max(ms, Ordering::AcqRel);
-    }
-
-    /// Everything acknowledged so far lies at or before this index; a majority says so.
-    fn note_confirmed(&self, index: u64) {
-        // The first one stays.
-        let _later = self
-            .current_from
-            .compare_exchange(0, index + 1, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    /// This node's state includes everything that was acknowledged before its start.
-    fn has_caught_up(&self) -> bool {
-        if self.alone.load(Ordering::Acquire) {
-            return true;
-        }
-        let from = self.current_from.load(Ordering::Acquire);
-        from != 0 && self.seen.applied_end.load(Ordering::Acquire) >= from
-    }
-
-    /// How long ago that was; `None`: not since the start.
-    fn since_contact_ms(&self) -> Option<u64> {
-        if self.alone.load(Ordering::Acquire) {
-            return Some(0);
-        }
-        let contact_ms = self.contact_ms.load(Ordering::Acquire).checked_sub(1)?;
-        Some((self.began.elapsed().as_millis() as u64).saturating_sub(contact_ms))
-    }
-
-    /// Cut off from the majority, as far as this node can tell. A fresh node is given the time of an election.
-    fn is_cut_off(&self) -> bool {
-        let silent_ms = self.since_contact_ms();
-        silent_ms.unwrap_or_else(|| self.began.elapsed().as_millis() as u64) > CUT_OFF_MS
     }
 
     /// What this node shows of itself.
@@ -407,7 +370,7 @@ impl Log {
     /// Returns once this node's state includes everything acknowledged before the call (ReadIndex; at once on a cluster of one).
     ///
     /// # Errors
-    /// `NoLeader` when a majority did not confirm it in time.
+    /// `NoLeader` when a majority did not confirm it in time, or this node did not apply it in time.
     pub async fn linearizable(&self) -> Result<(), ProposeError> {
         let shared = &self.shared;
         if shared.alone.load(Ordering::Acquire) {
@@ -417,16 +380,18 @@ impl Log {
             return Err(ProposeError::NoLeader);
         }
         let index = serve::read_index(shared).await?;
+        // Who has not got further for so long will not while this read waits.
+        let patience = PATIENCE.saturating_sub(shared.behind_for());
         shared
             .seen
-            .wait_applied(index, PATIENCE)
+            .wait_applied(index, patience)
             .await
             .then_some(())
             .ok_or(ProposeError::NoLeader)
     }
 
-    /// Waits until this node's state includes everything that was acknowledged before. Where it is cut off from the majority:
-    /// the age of its own state, in seconds.
+    /// Waits until this node's state includes everything that was acknowledged before. Where it is cut off from the majority, or
+    /// cannot follow it: the age of its own state, in seconds.
     ///
     /// # Errors
     /// As [`Log::linearizable`]; `NoLeader` only where there is no state of its own to read from: a node that joins would refuse
@@ -441,14 +406,20 @@ impl Log {
         }
     }
 
-    /// How old this node's state may be, in ms: 0 while it leads alone, else since it was last told that it is current or,
-    /// when it was not since it started, since the last command it applied.
+    /// How old this node's state may be, in ms: 0 while it leads alone, else since everything acknowledged was last known to be
+    /// applied here or, when it was not since it started, since the last command it applied.
     pub fn state_age_ms(&self) -> u64 {
         let shared = &self.shared;
-        shared.since_contact_ms().unwrap_or_else(|| {
-            let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
-            shared.clock.now().since_ms(applied)
-        })
+        if shared.alone.load(Ordering::Acquire) {
+            return 0;
+        }
+        match shared.current_at() {
+            Some(at) => at.elapsed().as_millis() as u64,
+            None => {
+                let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
+                shared.clock.now().since_ms(applied)
+            }
+        }
     }
 
     /// Whether this node's state is so old that what may have been restricted since is not shown from it.

@@ -101,9 +101,17 @@ async fn watch_contact(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(CONTACT_EVERY).await;
         if shared.leader.load(Ordering::Acquire)
-            && let Some(acked) = metrics.borrow_watched().last_quorum_acked
+            && let (Some(acked), last) = {
+                let seen = metrics.borrow_watched();
+                (seen.last_quorum_acked, seen.last_log.as_ref().map(|id| id.index))
+            }
         {
-            shared.note_contact_at(Instant::now() - acked.elapsed());
+            let acked = Instant::now() - acked.elapsed();
+            shared.note_contact_at(acked);
+            // Nothing was acknowledged that a leader's log lacks.
+            if let Some(last) = last {
+                shared.note_reaches(last, acked);
+            }
         }
     }
 }
@@ -300,7 +308,7 @@ async fn read(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>, cluster: Opt
                 Ok(Some(index)) => {
                     // A majority stood behind the leader after it was asked: what this node knows from it is current.
                     shared.note_contact_at(asked);
-                    shared.note_confirmed(index);
+                    shared.note_confirmed(index, asked);
                     break Ok(index);
                 }
                 Ok(None) | Err(_) if began.elapsed() < PATIENCE && !shared.is_cut_off() => {

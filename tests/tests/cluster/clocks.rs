@@ -1,11 +1,13 @@
 //! A member's clock is wrong: it is noticed, nobody is led by it, and all is well once it is set right.
 
 use crate::{SITES, Turn};
-use std::time::Instant;
-use vertebra_tests::cluster::{Cluster, WAIT_MAX};
+use std::time::{Duration, Instant};
+use vertebra_tests::cluster::{Cluster, WAIT_MAX, leader, term};
 use vertebra_tests::mesh::WORKFLOW;
 
 const HOUR_MS: i64 = 3_600_000;
+/// Members look at each other's clocks each second.
+const APART_FOR: Duration = Duration::from_secs(4);
 
 /// Waits until a node says this of itself as a reason why it is not healthy, or no more.
 async fn await_reason(cluster: &Cluster, id: u64, reason: &str, there: bool) {
@@ -70,5 +72,43 @@ async fn a_member_whose_clock_is_wrong_does_not_lead_and_leads_again_when_it_is_
         assert_takes(&cluster, others[0]).await;
         cluster.start(others[1]);
         cluster.await_ready(others[1]).await;
+    }
+}
+
+/// Of two clocks that differ nobody can tell from outside which is wrong. Whose clock was set knows, and lets the other lead,
+/// which then goes on leading.
+#[tokio::test]
+async fn of_two_members_whose_clocks_differ_the_one_whose_clock_was_not_set_leads() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::new("two-clocks").with_clocks().formed(&SITES[..2]).await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let both = cluster.ids();
+    for _ in 0..2 {
+        let wrong = cluster.await_leader(&both).await;
+        let right = both.iter().copied().find(|&id| id != wrong).expect("there are two");
+        cluster.set_clock(wrong, HOUR_MS);
+        cluster.await_leader(&[right]).await;
+        for &id in &both {
+            await_reason(&cluster, id, "clock is not its peers'", true).await;
+        }
+        let before = term(&cluster.status(right).await.expect("the leader answers"));
+        let (began, mut taken) = (Instant::now(), 0);
+        while began.elapsed() < APART_FOR {
+            for &id in &both {
+                assert_takes(&cluster, id).await;
+                taken += 1;
+            }
+        }
+        let status = cluster.status(right).await.expect("the leader answers");
+        assert_eq!(
+            (leader(&status), term(&status)),
+            (Some(right), before),
+            "after {taken} messages\n{}",
+            cluster.log_tails()
+        );
+        cluster.set_clock(wrong, 0);
+        for &id in &both {
+            await_reason(&cluster, id, "clock", false).await;
+        }
     }
 }

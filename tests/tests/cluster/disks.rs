@@ -1,6 +1,6 @@
 //! What happens to one member's disk: damage, which is repaired from another member while it serves, and a full one.
 
-use crate::{SITES, Turn};
+use crate::{SITES, Turn, age_s, newcomer, renamed};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,8 @@ const SIZES: [usize; 2] = [20_000, 300_000];
 /// Their messages fill more than two segments of the log's stream.
 const ROUNDS: u64 = 1_000;
 const DAMAGED: u64 = 2;
+/// From a state older than this no place is shown.
+const STALE: Duration = Duration::from_secs(6);
 
 fn body(bytes: usize, seed: u64) -> Vec<u8> {
     let mut body = vec![0; bytes];
@@ -127,6 +129,67 @@ async fn a_leader_whose_disk_is_full_lets_another_lead() {
     assert!(log.contains("disk is full: it no longer leads"), "{log}");
     cluster.free_disk(full);
     assert_takes(&cluster, full).await;
+}
+
+/// It hears from its leader all the time and cannot follow it: its state ages.
+#[tokio::test]
+async fn a_follower_whose_disk_is_full_says_how_old_its_state_is_and_shows_no_place_from_an_old_one() {
+    let _turn = Turn::take();
+    let bound = format!("{OFTEN}[log]\nstale_ms_max = {}\n", STALE.as_millis());
+    let cluster = Cluster::new("full-follower")
+        .on_disks()
+        .with_configuration(&bound)
+        .formed(&SITES)
+        .await;
+    let leads = cluster.await_leader(&cluster.ids()).await;
+    let full = cluster.ids().into_iter().find(|&id| id != leads).expect("a follower");
+    let made = newcomer(&mut cluster.worker(leads), 1).await;
+    cluster.await_level().await;
+    assert!(made.json["address"].is_array(), "{}", made.json);
+    cluster.fill_disk(full, 0);
+    // The others go on, and the follower's journal soon has no room left.
+    let (mut writer, mut reader) = (cluster.worker(leads), cluster.worker(full));
+    let (mut newest, began) = (made, Instant::now());
+    let mut changed_at = Instant::now();
+    let aged = loop {
+        let read = reader.read(newest.id()).await;
+        if read.ok(200).version() < newest.version() {
+            break read;
+        }
+        assert!(began.elapsed() < WAIT_MAX, "it follows\n{}", cluster.log_tails());
+        let version = newest.version();
+        newest = writer
+            .patch(newest.id(), version, &renamed(&newest.json, version + 1))
+            .await;
+        assert_eq!(newest.ok(200).version(), version + 1);
+        changed_at = Instant::now();
+    };
+    assert!(age_s(&aged.answer).is_some(), "an old state is not called the present");
+    loop {
+        let asked = Instant::now();
+        let read = reader.read(newest.id()).await;
+        let (at_least, age) = (asked - changed_at, age_s(&read.answer).expect("an age"));
+        assert!(read.ok(200).version() < newest.version());
+        assert!(
+            age + 1 >= at_least.as_secs(),
+            "it says {age} s after {at_least:?}\n{}",
+            cluster.log_tails()
+        );
+        if at_least > STALE {
+            assert!(read.json["address"].is_null(), "a place after {at_least:?}");
+            break;
+        }
+    }
+    cluster.free_disk(full);
+    let began = Instant::now();
+    loop {
+        let read = reader.read(newest.id()).await;
+        if read.ok(200).version() == newest.version() && age_s(&read.answer).is_none() {
+            assert!(read.json["address"].is_array(), "the present is whole");
+            break;
+        }
+        assert!(began.elapsed() < WAIT_MAX, "it stays old\n{}", cluster.log_tails());
+    }
 }
 
 /// A message to a node is taken, at once or when it has noticed who leads and that it has room.

@@ -5,7 +5,8 @@
 //! the same; of changes to one version one wins; a request is applied once; a read sees what was acknowledged or read before
 //! it; a vote is remembered; no site holds a majority; an entry that state holds can be read; and all of it comes back to life.
 //!
-//! `VERTEBRA_SIM_SEEDS` says how many seeds (300), `VERTEBRA_SIM_SEED` replays one, to the last step.
+//! `VERTEBRA_SIM_SEEDS` says how many seeds (300), `VERTEBRA_SIM_FIRST` the first one (0), `VERTEBRA_SIM_SEED` replays one, to
+//! the last step.
 
 mod clients;
 mod faults;
@@ -61,7 +62,10 @@ fn number_from(variable: &str) -> Option<u64> {
 fn a_simulated_cluster_keeps_every_promise_whatever_fails() {
     let (first, end) = match number_from("VERTEBRA_SIM_SEED") {
         Some(seed) => (seed, seed + 1),
-        None => (0, number_from("VERTEBRA_SIM_SEEDS").unwrap_or(SEEDS)),
+        None => {
+            let first = number_from("VERTEBRA_SIM_FIRST").unwrap_or(0);
+            (first, first + number_from("VERTEBRA_SIM_SEEDS").unwrap_or(SEEDS))
+        }
     };
     let next = AtomicU64::new(first);
     let broken: Mutex<Option<(u64, String)>> = Mutex::default();
