@@ -161,7 +161,7 @@ impl Upkeep {
             Ok(_) => *entered = Some(head),
             Err(ProposeError::Closing) => {}
             // Known from `status`, once and not every second.
-            Err(ProposeError::NoLeader) => {}
+            Err(ProposeError::NoLeader | ProposeError::DiskFull | ProposeError::ClockJumped) => {}
             Err(cause) => tracing::warn!(%cause, "the audit head could not be entered into the log"),
         }
     }
