@@ -113,6 +113,7 @@ impl Clients {
                 if reply.status() != 503 || asked.elapsed() > WAIT_MAX {
                     break (call_us, reply);
                 }
+                println!("the cluster takes nobody yet: {}", reply.answer.text());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             };
             assert_eq!((made.ok(201).version(), value(&made.json)), (1, patient + 1));
