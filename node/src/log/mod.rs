@@ -380,8 +380,11 @@ impl Log {
             return Err(ProposeError::NoLeader);
         }
         let index = serve::read_index(shared).await?;
-        // Who has not got further for so long will not while this read waits.
-        let patience = PATIENCE.saturating_sub(shared.behind_for());
+        // Who has been further behind than a read waits will not catch up while it waits.
+        let patience = match shared.behind_for() < PATIENCE {
+            true => PATIENCE,
+            false => Duration::ZERO,
+        };
         shared
             .seen
             .wait_applied(index, patience)

@@ -143,3 +143,27 @@ pub async fn lists(clients: Vec<Client>, rounds: u64) -> Vec<Client> {
     }
     clients
 }
+
+/// What may wait for a checkpoint in a node that is quiet.
+const DIRTY_BYTES_MAX: f64 = 65_536.0;
+
+/// Waits until a node that nobody asks anything has put in order what it was given: nothing is left for a checkpoint, and
+/// its threads are idle. `figures` asks for its page of metrics.
+pub async fn settle(pid: u32, figures: impl AsyncFn() -> String) {
+    for _ in 0..120 {
+        let before = cpu(pid);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let idle = cpu(pid) - before < Duration::from_millis(50);
+        let text = figures().await;
+        let dirty = text
+            .lines()
+            .find_map(|line| line.strip_prefix("vertebra_ledger_dirty_bytes "));
+        let dirty: f64 = dirty
+            .and_then(|bytes| bytes.parse().ok())
+            .expect("the node tells what waits");
+        if idle && dirty < DIRTY_BYTES_MAX {
+            return;
+        }
+    }
+    println!("the node is not quiet after two minutes");
+}

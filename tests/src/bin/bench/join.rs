@@ -1,6 +1,6 @@
 //! How long a new node takes to join a cluster that holds much: beside `rsync` of the same bytes over TLS.
 
-use crate::drive::Client;
+use crate::drive::{Client, settle};
 use crate::rsync::Rsync;
 use crate::{Bound, Row, median, number_from, people};
 use serde_json::Value;
@@ -21,8 +21,6 @@ const JOIN_MAX: Duration = Duration::from_secs(3_600);
 const LOOK: Duration = Duration::from_millis(100);
 /// Files made for one who joins serve others within a minute: the second one gets its own.
 const FILES_FORGOTTEN: Duration = Duration::from_secs(62);
-/// What may wait for a checkpoint in a node that is quiet.
-const DIRTY_BYTES_MAX: f64 = 65_536.0;
 
 async fn fill(cluster: &Cluster, folder: &Path, patients: u64, messages: u64) {
     let file = people::write(folder, 0, patients);
@@ -55,24 +53,12 @@ async fn fill(cluster: &Cluster, folder: &Path, patients: u64, messages: u64) {
 }
 
 /// Waits until the founder has put in order what it was given.
-async fn settle(cluster: &Cluster) {
-    for _ in 0..120 {
-        let before = cpu(cluster.pid(1));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let idle = cpu(cluster.pid(1)) - before < Duration::from_millis(50);
+async fn quiet(cluster: &Cluster) {
+    let figures = async || {
         let page = cluster.operator(1, "GET", "/metrics", &Value::Null).await;
-        let text = page.expect("the node answers").text();
-        let dirty = text
-            .lines()
-            .find_map(|line| line.strip_prefix("vertebra_ledger_dirty_bytes "));
-        let dirty: f64 = dirty
-            .and_then(|bytes| bytes.parse().ok())
-            .expect("the node tells what waits");
-        if idle && dirty < DIRTY_BYTES_MAX {
-            return;
-        }
-    }
-    println!("the founder is not quiet after two minutes");
+        page.expect("the node answers").text()
+    };
+    settle(cluster.pid(1), figures).await;
 }
 
 fn applied(status: &Value, id: u64) -> Option<u64> {
@@ -134,7 +120,7 @@ pub async fn measure() -> Vec<Row> {
         .formed(&SITES[..1])
         .await;
     fill(&cluster, folder.path(), patients, messages).await;
-    settle(&cluster).await;
+    quiet(&cluster).await;
     let own = cpu(std::process::id());
     let (mut joins, mut copies, mut bytes) = (Vec::new(), Vec::new(), 0);
     for id in 2..=SITES.len() as u64 {
@@ -151,7 +137,7 @@ pub async fn measure() -> Vec<Row> {
             joiner.as_secs_f64(),
             cluster.log_tails()
         );
-        settle(&cluster).await;
+        quiet(&cluster).await;
         println!(
             "the founder was quiet {:.0} s after the start",
             began.elapsed().as_secs_f64()

@@ -1,7 +1,7 @@
 //! Demographics on one node with many patients: load, read, update, search. The patients are loaded once for all of them.
 
 use crate::demand::{Client, Door, Reader, Searcher, Updater, percentile_ms, together};
-use crate::drive::{Taken, taken};
+use crate::drive::{Taken, settle, taken};
 use crate::peers::{Peer, trust_anything};
 use crate::people::{self, People, Person};
 use crate::postgres::{EXACT, FUZZY, Postgres};
@@ -23,8 +23,6 @@ pub const AT_ONCE: usize = 64;
 const SEARCHING: usize = 16;
 /// Of how many people a client that updates has its own, at most.
 const OWN_MAX: usize = 200;
-/// What may wait for a checkpoint in a node that is quiet.
-const DIRTY_BYTES_MAX: f64 = 65_536.0;
 /// Rounds, each beside one of the peer's.
 pub const ROUNDS: u64 = 3;
 /// What Blaze loads a second on each core, by its own publication; ours is a fixed figure for all cores.
@@ -129,7 +127,9 @@ impl Loaded {
         println!("loaded {more} patients in {:.0} s", wall.as_secs_f64());
         self.people.add(&file, more);
         self.count = total;
-        settle(&self.node).await;
+        let node = &self.node;
+        let figures = async || node.admin("GET", "/metrics", &Value::Null).await.text();
+        settle(node.pid(), figures).await;
         (file, import)
     }
 
@@ -165,27 +165,6 @@ impl Loaded {
         self.given += each * count;
         clients
     }
-}
-
-/// Waits until a node that nobody asks anything has put in order what it was given: nothing is left for a checkpoint, and
-/// its threads are idle.
-async fn settle(node: &Node) {
-    for _ in 0..120 {
-        let before = cpu(node.pid());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let idle = cpu(node.pid()) - before < Duration::from_millis(50);
-        let text = node.admin("GET", "/metrics", &Value::Null).await.text();
-        let dirty = text
-            .lines()
-            .find_map(|line| line.strip_prefix("vertebra_ledger_dirty_bytes "));
-        let dirty: f64 = dirty
-            .and_then(|bytes| bytes.parse().ok())
-            .expect("the node tells what waits");
-        if idle && dirty < DIRTY_BYTES_MAX {
-            return;
-        }
-    }
-    println!("the node is not quiet after two minutes");
 }
 
 /// One side's figures of a round of requests.
