@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 import waiting
 
 FIRMWARE = Path("/usr/share/OVMF")
