@@ -60,8 +60,8 @@ packages-boot-test: packages-container
 	$(call packages,qemu-system-x86 ovmf ipxe ipxe-qemu swtpm swtpm-tools dnsmasq-base nginx-light curl puppetserver)
 
 .PHONY: build
-build: packages-build ## Build the binary: target/release/vertebra
-	cargo build --release -p vertebra
+build: packages-build ## Build the binaries: target/release/vertebra and vertebra-provisioning
+	cargo build --release -p vertebra -p vertebra-provisioning
 
 .PHONY: run
 run: packages-build packages-run ## Run a sandbox on 127.0.0.1:8700, data in target/sandbox (LISTEN=, DATA=); Ctrl-C stops it

@@ -97,6 +97,8 @@ pub struct Site {
     pub domain: HostName,
     /// The Puppet server that the node document names.
     pub puppet_server: HostName,
+    /// Its address, if the boot server shall know it. Else one of `dns` does.
+    pub puppet_address: Option<Ipv4Addr>,
     /// Further kernel arguments of machines that boot by iPXE.
     pub kernel_arguments: Vec<String>,
 }
@@ -179,6 +181,7 @@ struct SiteEntry {
     dns: Option<Vec<String>>,
     ntp: Option<Vec<String>>,
     puppet_server: Option<String>,
+    puppet_address: Option<String>,
     #[serde(default)]
     kernel_arguments: Option<Vec<String>>,
 }

@@ -1,12 +1,21 @@
-"""A bare machine: QEMU without acceleration, one network card, one blank disk, a serial console that is kept."""
+"""A bare machine: QEMU without acceleration, one network card, one blank disk, a serial console that is kept.
 
+    python3 tests/appliance/machine.py n1.north 52:54:00:01:00:11 br-north bios
+
+powers one on until it is interrupted. Its disk, its TPM and its console stay in `--folder` for the next time.
+"""
+
+import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 import waiting
 
 FIRMWARE = Path("/usr/share/OVMF")
@@ -22,14 +31,14 @@ class Machine:
     def __init__(self, name, mac, bridge, folder, firmware="bios", memory_mib=1024, disk_gib=9, tpm=True):
         self.name, self.mac, self.firmware, self.memory_mib, self.tpm = name, mac, firmware, memory_mib, tpm
         self.folder = Path(folder) / name
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.console = self.folder / "console.log"
         self.console.touch()
         self.tap = f"t-{mac.replace(':', '')[-6:]}"
         self.disk = self.folder / "disk.img"
-        with open(self.disk, "wb") as disk:
+        with open(self.disk, "ab") as disk:
             disk.truncate(disk_gib << 30)
-        if firmware != "bios":
+        if firmware != "bios" and not (self.folder / "variables.fd").exists():
             variables = "OVMF_VARS_4M.snakeoil.fd" if firmware == "secure" else "OVMF_VARS_4M.fd"
             shutil.copy(FIRMWARE / variables, self.folder / "variables.fd")
         for command in (f"ip tuntap add dev {self.tap} mode tap", f"ip link set {self.tap} master {bridge} up"):
@@ -119,3 +128,29 @@ def snakeoil_key(folder):
                    check=True, capture_output=True)
     os.chmod(key, 0o600)
     return key
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("mac")
+    parser.add_argument("bridge")
+    parser.add_argument("firmware", choices=["bios", "uefi", "secure"])
+    parser.add_argument("--memory-mib", type=int, default=1536)
+    parser.add_argument("--folder", default="target/machines")
+    arguments = parser.parse_args()
+    one = Machine(arguments.name, arguments.mac, arguments.bridge, arguments.folder, arguments.firmware, arguments.memory_mib)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        one.power_on()
+        print(f"{one.name} is on; its console: {one.console}", flush=True)
+        return one.qemu.wait()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        one.power_off()
+        subprocess.run(["ip", "link", "delete", one.tap], check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

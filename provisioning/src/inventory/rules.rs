@@ -142,6 +142,10 @@ fn check_site(
             None
         }
     };
+    let puppet_address = written
+        .puppet_address
+        .as_deref()
+        .and_then(|text| mistakes.take(&entry, "puppet_address", parse_address(text)));
     let arguments = written
         .kernel_arguments
         .unwrap_or_else(|| KERNEL_ARGUMENTS.map(str::to_owned).to_vec());
@@ -164,6 +168,7 @@ fn check_site(
         ntp,
         domain: site_domain?,
         puppet_server: puppet_server?,
+        puppet_address,
         kernel_arguments: arguments,
     };
     Some((word, Checked { site, ranges, reserved }))

@@ -32,6 +32,9 @@ pub(super) fn config(name: &Word, site: &Site, machines: &[&Machine], place: &Pl
         line(format_args!("server={server}"));
     }
     line(format_args!("host-record=vertebra-boot,vertebra-boot.{domain},{boot}"));
+    if let Some(address) = site.puppet_address {
+        line(format_args!("host-record={},{address}", site.puppet_server));
+    }
     for machine in machines {
         line(format_args!("host-record={},{}", machine.certname, machine.address));
     }

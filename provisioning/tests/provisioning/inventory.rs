@@ -234,6 +234,11 @@ fn sites_are_held_to_their_form() {
         "}\n  south",
         &["sites.north: puppet_server: it is missing", "Hiera"],
     );
+    refused(
+        ", puppet_server: puppet.test.example}\n  south",
+        ", puppet_server: puppet.test.example, puppet_address: here}\n  south",
+        &["sites.north: puppet_address: `here` is not an IPv4 address"],
+    );
     refused("  south:", "  Sou_th:", &["sites.Sou_th: name"]);
     refused("  south:", "  so_uth:", &["sites.so_uth: name", "is not a host name"]);
 }
