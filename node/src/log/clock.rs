@@ -72,7 +72,7 @@ impl ClockGuard {
 }
 
 /// A clock further than this from the middle of its peers' is off, ms.
-const OFF_MS: u64 = 5_000;
+pub(super) const OFF_MS: u64 = 5_000;
 
 /// Whether this node's clock is off, by what its peers' clocks say less its own, in ms: the middle one decides, so that
 /// one peer with a wrong clock says nothing about this one.

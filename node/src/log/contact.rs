@@ -3,7 +3,8 @@
 //! The two differ where a node hears from the majority and cannot follow it, as with a full disk: then its state ages although
 //! the contact is fresh.
 
-use super::Shared;
+use super::{Shared, clock};
+use crate::base::Timestamp;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,12 @@ impl Currency {
             self.at = self.at.max(Some(at));
         }
     }
+}
+
+/// How old a state may be whose last command has this time of the log, in ms. The log's time may be ahead by as much as a
+/// leader's clock may be off. Where it is ahead of `now`, a leader's clock was wrong or this node's is: `None`, nobody knows.
+pub(super) fn age_by_log_ms(applied: Timestamp, now: Timestamp) -> Option<u64> {
+    Some(now.ms().checked_sub(applied.ms())? + clock::OFF_MS)
 }
 
 impl Shared {
@@ -101,6 +108,14 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_by_the_log_s_time_is_never_too_small_and_unknown_where_that_time_is_yet_to_come() {
+        let at = Timestamp::from_ms;
+        assert_eq!(age_by_log_ms(at(10_000), at(12_000)), Some(7_000));
+        assert_eq!(age_by_log_ms(at(12_000), at(12_000)), Some(5_000));
+        assert_eq!(age_by_log_ms(at(12_001), at(12_000)), None);
+    }
 
     #[test]
     fn state_is_of_the_time_whose_index_is_applied() {

@@ -410,19 +410,19 @@ impl Log {
     }
 
     /// How old this node's state may be, in ms: 0 while it leads alone, else since everything acknowledged was last known to be
-    /// applied here or, when it was not since it started, since the last command it applied.
+    /// applied here or, when it was not since it started, since the last command it applied. Older than [`Log::is_stale`] allows
+    /// when no clock tells.
     pub fn state_age_ms(&self) -> u64 {
         let shared = &self.shared;
         if shared.alone.load(Ordering::Acquire) {
             return 0;
         }
-        match shared.current_at() {
-            Some(at) => at.elapsed().as_millis() as u64,
-            None => {
-                let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
-                shared.clock.now().since_ms(applied)
-            }
+        if let Some(at) = shared.current_at() {
+            return at.elapsed().as_millis() as u64;
         }
+        let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
+        contact::age_by_log_ms(applied, shared.clock.now())
+            .unwrap_or_else(|| shared.stale_ms_max + 1 + shared.began.elapsed().as_millis() as u64)
     }
 
     /// Whether this node's state is so old that what may have been restricted since is not shown from it.
