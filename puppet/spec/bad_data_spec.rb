@@ -66,6 +66,13 @@ BAD = {
   'an issuer of two lines' => [settings('tokens', 'issuer', "a\nb"), /issuer/],
   'too many token addresses' => [settings('tokens', 'token_urls', (0..20).map { |n| "https://#{n}" }), /token_urls/],
 
+  # Commands.
+  'a command that does not tell when it is done' => [{ 'commands' => { 'x' => { 'command' => 'true' } } }, /'unless'/],
+  'a command with an unknown key' => [
+    { 'commands' => { 'x' => { 'command' => 'true', 'unless' => 'true', 'user' => 'root' } } }, /'user'/
+  ],
+  'a command that is a list' => [{ 'commands' => { 'x' => { 'command' => ['true'], 'unless' => 'true' } } }, /'command'/],
+
   # Secrets.
   'a certificate that is none' => [{ 'vertebra::secrets::server_certificate' => 'server.pem' }, /server_certificate/],
   'a private key where the certificate belongs' => [

@@ -164,6 +164,27 @@ describe 'a cluster that is there' do
   end
 end
 
+describe 'commands of an operator' do
+  describe NODE, type: :host do
+    let(:node) { NODE }
+    let(:trusted_facts) { certificate_of(NODE) }
+    let(:hiera_config) do
+      folder = Dir.mktmpdir('hiera-', WORK)
+      FileUtils.cp_r(File.join(WORK, 'control/.'), folder)
+      common = File.join(folder, 'data/common.yaml')
+      commands = { 'mailbox X26A' => { 'command' => 'echo planted | vertebra mailbox add X26A', 'unless' => 'vertebra mailbox show X26A' } }
+      File.write(common, YAML.load_file(common).merge('commands' => commands).to_yaml)
+      File.join(folder, 'hiera.yaml')
+    end
+
+    it 'run after all else, until what they make is there, and are shown nowhere' do
+      # First, because the matcher below forgets what is wrapped.
+      expect(catalogue.resource('exec', 'mailbox X26A').sensitive_parameters).to include(:command)
+      is_expected.to contain_exec('mailbox X26A').with_unless('vertebra mailbox show X26A').with_provider('shell').that_requires('Class[vertebra]')
+    end
+  end
+end
+
 describe 'the node that judges' do
   # A value that Puppet's types let through must still not reach a running node.
   describe NODE, type: :host do
