@@ -27,17 +27,28 @@ SITES = {"north": "192.0.2", "south": "198.51.100"}
 CLIENT_ADDRESS = "10.16.0.1"
 PASSWORD = "password-of-a-test"
 SECRETS = Path("/etc/puppet/vertebra-secrets")
-# What an operator would type on a machine, as site.pp has it run. On the machine that founds the cluster alone: the other one is
-# taken in a while after its Puppet run.
-FOUNDER = f"n1.north.{DOMAIN}"
-COMMANDS = {
-    **{f"mailbox {mailbox}": {
-        "command": f"echo {PASSWORD} | vertebra mailbox add {mailbox} --ods X26 --password-file /dev/stdin",
-        "unless": f"vertebra mailbox show {mailbox}"} for mailbox in ("X26A", "X26B")},
-    "workflow": {
-        "command": "vertebra workflow add VERTEBRA_TEST --sender X26A --receiver X26B",
-        "unless": "vertebra workflow show VERTEBRA_TEST"},
+# Nobody logs in to a machine, so what an operator would type there comes as Puppet's, behind site.pp. On the machine that
+# founds the cluster alone: the other one is taken in a while after its Puppet run.
+MAILBOXES = """\
+if $trusted['extensions']['pp_datacenter'] == 'north' {
+$door = '--socket /run/vertebra/admin.sock'
+file { '/run/password-of-mailboxes':
+  mode    => '0600',
+  content => Sensitive('%s'),
 }
+['X26A', 'X26B'].each |$mailbox| {
+  exec { "/usr/bin/vertebra mailbox add ${mailbox} --ods X26 --password-file /run/password-of-mailboxes ${door}":
+    unless  => "/usr/bin/vertebra mailbox show ${mailbox} ${door}",
+    require => [File['/run/password-of-mailboxes'], Class['vertebra']],
+    before  => Exec['workflow'],
+  }
+}
+exec { 'workflow':
+  command => "/usr/bin/vertebra workflow add VERTEBRA_TEST --sender X26A --receiver X26B ${door}",
+  unless  => "/usr/bin/vertebra workflow show VERTEBRA_TEST ${door}",
+}
+}
+""" % PASSWORD
 
 
 def run(command, **more):
@@ -221,9 +232,9 @@ class BootServer:
         shutil.copytree(REPOSITORY / "puppet/control", code)
         shutil.copytree(REPOSITORY / "puppet/modules", code / "modules", dirs_exist_ok=True)
         shutil.copytree(STDLIB, code / "modules/stdlib", symlinks=False, dirs_exist_ok=True)
+        with open(code / "manifests/site.pp", "a") as site:
+            site.write(MAILBOXES)
         run([code / "make-secrets", SECRETS, *[f"{name}.{DOMAIN}" for name, *_ in self.machines]])
-        with open(SECRETS / f"nodes/{FOUNDER}.yaml", "a") as data:
-            data.write(f"commands: {json.dumps(COMMANDS)}\n")
         # Now, and not when it is used: a machine's clock is up to a second behind this one.
         authority = Authority(SECRETS / "authority", "made by make-secrets")
         self.client = authority.issue("client", "test.x26.api.mesh-client.nhs.uk", "clientAuth")
