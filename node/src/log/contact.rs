@@ -23,9 +23,10 @@ pub(super) struct Currency {
 impl Currency {
     fn note(&mut self, index: u64, at: Instant, applied_end: u64) {
         self.settle(applied_end);
-        if self.awaited.is_none() {
+        if index < applied_end {
+            self.at = self.at.max(Some(at));
+        } else if self.awaited.is_none() {
             self.awaited = Some((index, at));
-            self.settle(applied_end);
         }
     }
 
@@ -140,5 +141,12 @@ mod tests {
         // What comes late does not make the state older.
         currency.note(3, start, 21);
         assert_eq!((currency.at, currency.awaited), (Some(start + 3 * second), None));
+        // What is applied counts at once, whatever is awaited meanwhile.
+        currency.note(30, start + 4 * second, 21);
+        currency.note(20, start + 9 * second, 21);
+        assert_eq!(
+            (currency.at, currency.awaited),
+            (Some(start + 9 * second), Some((30, start + 4 * second)))
+        );
     }
 }

@@ -379,18 +379,18 @@ impl Log {
         if shared.is_cut_off() {
             return Err(ProposeError::NoLeader);
         }
+        let asked = Instant::now();
         let index = serve::read_index(shared).await?;
         // Who has been further behind than a read waits will not catch up while it waits.
         let patience = match shared.behind_for() < PATIENCE {
             true => PATIENCE,
             false => Duration::ZERO,
         };
-        shared
-            .seen
-            .wait_applied(index, patience)
-            .await
-            .then_some(())
-            .ok_or(ProposeError::NoLeader)
+        if !shared.seen.wait_applied(index, patience).await {
+            return Err(ProposeError::NoLeader);
+        }
+        shared.note_reaches(index, asked);
+        Ok(())
     }
 
     /// Waits until this node's state includes everything that was acknowledged before. Where it is cut off from the majority, or
