@@ -145,17 +145,20 @@ MEMBERS.each do |name, member|
   end
 end
 
+# A Hiera configuration whose data for all machines is what the block makes of the example's.
+def hiera_whose_common
+  folder = Dir.mktmpdir('hiera-', WORK)
+  FileUtils.cp_r(File.join(WORK, 'control/.'), folder)
+  common = File.join(folder, 'data/common.yaml')
+  File.write(common, yield(YAML.load_file(common)).to_yaml)
+  File.join(folder, 'hiera.yaml')
+end
+
 describe 'a cluster that is there' do
   describe NODE, type: :host do
     let(:node) { NODE }
     let(:trusted_facts) { certificate_of(NODE) }
-    let(:hiera_config) do
-      folder = Dir.mktmpdir('hiera-', WORK)
-      FileUtils.cp_r(File.join(WORK, 'control/.'), folder)
-      common = File.join(folder, 'data/common.yaml')
-      File.write(common, YAML.load_file(common).reject { |key, _| key == 'vertebra::config::founder' }.to_yaml)
-      File.join(folder, 'hiera.yaml')
-    end
+    let(:hiera_config) { hiera_whose_common { |data| data.reject { |key, _| key == 'vertebra::config::founder' } } }
 
     it 'has no founder: a machine with an empty disk asks, whatever its name' do
       peers = text_of(catalogue, '/etc/vertebra/node.toml')[/^peers = \[(.*)\]$/, 1].scan(/"([^"]+)"/)
@@ -169,12 +172,8 @@ describe 'commands of an operator' do
     let(:node) { NODE }
     let(:trusted_facts) { certificate_of(NODE) }
     let(:hiera_config) do
-      folder = Dir.mktmpdir('hiera-', WORK)
-      FileUtils.cp_r(File.join(WORK, 'control/.'), folder)
-      common = File.join(folder, 'data/common.yaml')
       commands = { 'mailbox X26A' => { 'command' => 'echo planted | vertebra mailbox add X26A', 'unless' => 'vertebra mailbox show X26A' } }
-      File.write(common, YAML.load_file(common).merge('commands' => commands).to_yaml)
-      File.join(folder, 'hiera.yaml')
+      hiera_whose_common { |data| data.merge('commands' => commands) }
     end
 
     it 'run after all else, until what they make is there, and are shown nowhere' do
