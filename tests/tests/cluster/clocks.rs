@@ -80,7 +80,7 @@ async fn a_member_whose_clock_is_wrong_does_not_lead_and_leads_again_when_it_is_
 #[tokio::test]
 async fn of_two_members_whose_clocks_differ_the_one_whose_clock_was_not_set_leads() {
     let _turn = Turn::take();
-    let mut cluster = Cluster::new("two-clocks").with_clocks().formed(&SITES[..2]).await;
+    let cluster = Cluster::new("two-clocks").with_clocks().formed(&SITES[..2]).await;
     cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
     let both = cluster.ids();
     for _ in 0..2 {
