@@ -10,7 +10,7 @@ use super::peers::frame::{self, Purpose, kind};
 use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
 use super::quarantine::{self, Compared};
 use super::snapshot::Snapshots;
-use super::space::Space;
+use super::space::{Repair, Space};
 use super::store::Store;
 use super::tables;
 use super::types::{Entry, Member, TypeConfig};
@@ -156,9 +156,6 @@ pub enum Ask {
 /// Asks with where their answers go.
 pub type Asked = (Ask, tokio::sync::oneshot::Sender<Result<(), String>>);
 
-/// An entry that state holds and that cannot be read here, and where another member's goes.
-pub type Repair = (u64, tokio::sync::oneshot::Sender<Entry>);
-
 /// Everything a peer can ask of.
 pub struct Cluster {
     pub raft: Raft<TypeConfig, Machine>,
@@ -176,7 +173,7 @@ impl Cluster {
         let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
         *self.shared.asks.lock() = Some(asks);
         let (repairs, wanted) = tokio::sync::mpsc::unbounded_channel();
-        *self.shared.repairs.lock() = Some(repairs);
+        self.space.have_repaired(repairs);
         tokio::task::spawn_local(self.clone().run_repairs(wanted));
         super::peers::serve::start(peering.listeners, self.clone())?;
         super::bulk::start(self);

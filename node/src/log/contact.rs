@@ -39,8 +39,28 @@ impl Currency {
 
 /// How old a state may be whose last command has this time of the log, in ms. The log's time may be ahead by as much as a
 /// leader's clock may be off. Where it is ahead of `now`, a leader's clock was wrong or this node's is: `None`, nobody knows.
-pub(super) fn age_by_log_ms(applied: Timestamp, now: Timestamp) -> Option<u64> {
+fn age_by_log_ms(applied: Timestamp, now: Timestamp) -> Option<u64> {
     Some(now.ms().checked_sub(applied.ms())? + clock::OFF_MS)
+}
+
+/// The age by the log's time: told again, it has grown by at least what went by meanwhile, also when the clock was set back.
+/// A clock that was set forward is believed: it may be this node's that was wrong until then, and no age is too small.
+#[derive(Debug, Default)]
+pub(super) struct AgeByLog {
+    /// Time of the last command, age, and when it was told.
+    told: Option<(Timestamp, u64, Instant)>,
+}
+
+impl AgeByLog {
+    fn tell(&mut self, applied: Timestamp, now: Timestamp, at: Instant) -> Option<u64> {
+        let before = self.told.map(|(until, age_ms, then)| {
+            let since_ms = at.saturating_duration_since(then).as_millis() as u64;
+            (age_ms + since_ms).saturating_sub(applied.ms().saturating_sub(until.ms()))
+        });
+        let age_ms = before.max(age_by_log_ms(applied, now))?;
+        self.told = Some((applied, age_ms, at));
+        Some(age_ms)
+    }
 }
 
 impl Shared {
@@ -71,6 +91,13 @@ impl Shared {
         let mut currency = self.currency.lock();
         currency.settle(applied_end);
         currency.at
+    }
+
+    /// How old this node's state may be by the time of the last command it applied, in ms; `None`: no clock tells.
+    pub(super) fn age_by_log_ms(&self) -> Option<u64> {
+        let applied = Timestamp::from_ms(self.seen.time_ms.load(Ordering::Acquire));
+        let (now, at) = (self.clock.now(), Instant::now());
+        self.age_by_log.lock().tell(applied, now, at)
     }
 
     /// For how long something that was acknowledged has not been applied here.
@@ -116,6 +143,35 @@ mod tests {
         assert_eq!(age_by_log_ms(at(10_000), at(12_000)), Some(7_000));
         assert_eq!(age_by_log_ms(at(12_000), at(12_000)), Some(5_000));
         assert_eq!(age_by_log_ms(at(12_001), at(12_000)), None);
+    }
+
+    #[test]
+    fn an_age_by_the_log_s_time_never_shrinks_because_a_clock_was_set() {
+        let (at, start, second) = (Timestamp::from_ms, Instant::now(), Duration::from_secs(1));
+        let mut age = AgeByLog::default();
+        assert_eq!(
+            age.tell(at(90_000), at(80_000), start),
+            None,
+            "the clock is behind the log"
+        );
+        assert_eq!(age.tell(at(90_000), at(100_000), start), Some(15_000));
+        assert_eq!(
+            age.tell(at(90_000), at(95_000), start + second),
+            Some(16_000),
+            "set back"
+        );
+        assert_eq!(
+            age.tell(at(90_000), at(80_000), start + 2 * second),
+            Some(17_000),
+            "far back"
+        );
+        assert_eq!(
+            age.tell(at(90_000), at(110_000), start + 3 * second),
+            Some(25_000),
+            "set right"
+        );
+        // What is applied since makes the state younger by its own time, and not by a clock that was set back.
+        assert_eq!(age.tell(at(94_000), at(95_000), start + 4 * second), Some(22_000));
     }
 
     #[test]

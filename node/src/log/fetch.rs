@@ -1,4 +1,5 @@
 //! Snapshots over the wire: the node that lacks something pulls the files, so that a broken transfer goes on where it ended.
+//! What comes is placed at once where the installation will have it.
 //!
 //! Invariant: what is installed for a leader ends no earlier than where that leader takes this node to be afterwards. It
 //! counts this node as having everything up to there, and never sends it again.
@@ -9,11 +10,11 @@ use super::peers::frame::{self, Purpose, kind};
 use super::peers::link::Link;
 use super::peers::{PeerError, Refusal};
 use super::planted::{Bug, planted};
-use super::snapshot::{self, SnapshotData, Snapshots};
-use super::types::{Member, TypeConfig, Vote};
+use super::snapshot::{self, Placing, SnapshotData, Snapshots};
+use super::types::{Member, SnapshotMeta, TypeConfig, Vote};
 use crate::base::{Digest, blocking};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 use openraft::Raft;
 use openraft::async_runtime::Instant as _;
 use openraft::raft::SnapshotResponse;
@@ -22,18 +23,19 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes asked for at a time…
 const CHUNK_BYTES: u64 = 1024 * 1024;
 /// … and so many chunks at once.
-const CHUNKS: usize = 4;
-/// Read at a time of what is there already.
-const HASH_BYTES: usize = 256 * 1024;
+const CHUNKS: usize = 8;
+/// So many chunks are written, hashed and placed together, while the next ones come.
+const STEP: usize = 4;
 /// Making the files of a large state takes its time; whoever makes them says meanwhile that he works.
 const OPEN_MAX: Duration = Duration::from_secs(3_600);
 const READ_MAX: Duration = Duration::from_secs(30);
@@ -112,7 +114,7 @@ pub async fn install(
 /// The same from anywhere.
 pub async fn install_from(
     raft: &Raft<TypeConfig, Machine>,
-    snapshots: &Snapshots,
+    snapshots: &Arc<Snapshots>,
     source: &impl Source,
     vote: Vote,
     at_least: u64,
@@ -120,9 +122,9 @@ pub async fn install_from(
     let _only = snapshots.fetching.lock().await;
     let began = TypeConfig::now();
     let mut attempt = 0;
-    let folder = loop {
+    let (meta, snapshot) = loop {
         match pull(snapshots, source, at_least).await {
-            Ok(folder) => break folder,
+            Ok(fetched) => break fetched,
             Err(error) if attempt < ATTEMPTS => {
                 attempt += 1;
                 tracing::warn!(%error, attempt, "the snapshot did not come whole; going on");
@@ -131,7 +133,6 @@ pub async fn install_from(
             Err(error) => return Err(format!("the snapshot could not be fetched: {error}")),
         }
     };
-    let meta = snapshot::meta_of(&folder).map_err(|error| error.to_string())?;
     if meta.last_log_id.is_some_and(|id| id.leader_id > vote.leader_id) {
         // Who asks has not heard yet that somebody leads after it; Raft takes such a snapshot for a corrupt one and ends.
         return Err("the files are of a leader after the one that asks".to_owned());
@@ -141,14 +142,17 @@ pub async fn install_from(
         took_ms = began.elapsed().as_millis() as u64,
         "a snapshot was fetched; it is installed"
     );
-    let snapshot = SnapshotData::found_whole(folder);
     let snapshot = openraft::Snapshot { meta, snapshot };
     let answer = raft.install_full_snapshot(vote, snapshot).await;
     answer.map_err(|error| error.to_string())
 }
 
-/// Fetches what is missing of the peer's snapshot, which must reach `at_least`; gives the folder once every digest fits.
-pub async fn pull(snapshots: &Snapshots, source: &impl Source, at_least: u64) -> Result<PathBuf, String> {
+/// Fetches what is missing of the peer's snapshot, which must reach `at_least`; gives it once every digest fits.
+pub async fn pull(
+    snapshots: &Arc<Snapshots>,
+    source: &impl Source,
+    at_least: u64,
+) -> Result<(SnapshotMeta, SnapshotData), String> {
     let failed = |error: PeerError| error.to_string();
     let broken = |error: io::Error| error.to_string();
     let manifest = source
@@ -163,22 +167,41 @@ pub async fn pull(snapshots: &Snapshots, source: &impl Source, at_least: u64) ->
         ));
     }
     let folder = snapshots.begin_incoming(&manifest).map_err(broken)?;
+    let mut placing = Some(snapshots.begin_placing().await);
     let mut digests = BTreeMap::new();
-    for (name, bytes) in &wanted.files {
-        if !snapshot::FILES.contains(&name.as_str()) {
-            return Err(format!("a snapshot with a file called {name}"));
+    let (ledger, others): (Vec<_>, Vec<_>) = wanted.files.iter().partition(|(name, _)| name == snapshot::LEDGER);
+    let mut pull_all = async |files: Vec<&(String, u64)>, placing: &mut Option<Placing>| {
+        for (name, bytes) in files {
+            if !snapshot::FILES.contains(&name.as_str()) {
+                return Err(format!("a snapshot with a file called {name}"));
+            }
+            let file = (folder.join(name), wanted.index, name.as_str(), *bytes);
+            let mut none = None;
+            let placing = if name == snapshot::ENTRIES {
+                &mut *placing
+            } else {
+                &mut none
+            };
+            digests.insert(name.clone(), pull_file(source, file, placing).await?);
         }
-        let digest = pull_file(source, &folder.join(name), wanted.index, name, *bytes).await?;
-        digests.insert(name.clone(), digest);
-    }
+        Ok(())
+    };
+    pull_all(ledger, &mut placing).await?;
+    let (staged, pulled) = future::join(snapshots.stage(&folder), pull_all(others, &mut placing)).await;
+    pulled?;
     let (own, checked) = (folder.clone(), manifest.clone());
     let finish = move || snapshot::finish_incoming(&own, &checked, &digests);
-    match blocking::run(finish).await {
-        Ok(Ok(())) => Ok(folder),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
+    blocking::run(finish).await.and_then(|done| done).map_err(broken)?;
+    // What could not be placed on the way is placed when all is there, and waits for room then.
+    let placed = placing
+        .and_then(|placing| placing.end().ok())
+        .filter(|_| staged.is_ok());
+    let meta = snapshot::meta_of(&folder).map_err(broken)?;
+    Ok((meta, SnapshotData::fetched(folder, placed)))
 }
+
+/// A part of a file, and whether it is there already.
+type Piece = (u64, Bytes, bool);
 
 /// A file on its way in, and the hash of what is there without a gap.
 struct Incoming {
@@ -187,36 +210,49 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// Opens the file; `bytes` of it were written before and stay.
-    fn open(path: &Path, bytes: u64) -> io::Result<Incoming> {
+    fn open(path: &Path) -> io::Result<Incoming> {
         let mut options = File::options();
         let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
-        let mut hasher = blake3::Hasher::new();
-        io::copy(
-            &mut BufReader::with_capacity(HASH_BYTES, &file).take(bytes),
-            &mut hasher,
-        )?;
+        let hasher = blake3::Hasher::new();
         Ok(Incoming { file, hasher })
     }
 
-    fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
-        self.hasher.update(bytes);
+    fn read(&self, offset: u64, bytes: u64) -> io::Result<Piece> {
+        let mut piece = vec![0; bytes as usize];
+        self.file.read_exact_at(&mut piece, offset)?;
+        Ok((offset, piece.into(), true))
+    }
+
+    fn take(&mut self, pieces: &[Piece]) -> io::Result<()> {
+        for (offset, bytes, there) in pieces {
+            if !there {
+                self.file.write_all_at(bytes, *offset)?;
+            }
+            self.hasher.update(bytes);
+        }
         Ok(())
     }
 }
 
-/// Gives the digest of the whole file.
-async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str, bytes: u64) -> Result<Digest, String> {
+/// Fetches what is missing of a file: its path here, the snapshot, its name there and its length. Gives the digest of the whole.
+async fn pull_file(
+    source: &impl Source,
+    (path, snapshot, name, bytes): (PathBuf, u64, &str, u64),
+    placing: &mut Option<Placing>,
+) -> Result<Digest, String> {
     let broken = |error: io::Error| error.to_string();
     // What was written without a gap stays; the digest judges it in the end.
-    let there = std::fs::metadata(path).map_or(0, |meta| meta.len()).min(bytes);
+    let there = std::fs::metadata(&path).map_or(0, |meta| meta.len()).min(bytes);
     let start = there / CHUNK_BYTES * CHUNK_BYTES;
-    let own = path.to_owned();
-    let opened = blocking::run(move || Incoming::open(&own, start)).await;
+    let opened = blocking::run(move || Incoming::open(&path)).await;
     let incoming = Arc::new(Mutex::new(opened.and_then(|opened| opened).map_err(broken)?));
-    let offsets = (start..bytes).step_by(CHUNK_BYTES as usize);
-    let parts = offsets.map(|offset| {
+    let step = CHUNK_BYTES as usize;
+    let pieces_there = stream::iter((0..start).step_by(step)).then(|offset| {
+        let incoming = incoming.clone();
+        let read = blocking::run(move || incoming.lock().read(offset, CHUNK_BYTES));
+        async { read.await.and_then(|read| read).map_err(broken) }
+    });
+    let coming = stream::iter((start..bytes).step_by(step)).map(|offset| {
         let part = Part {
             snapshot,
             file: name.to_owned(),
@@ -225,15 +261,36 @@ async fn pull_file(source: &impl Source, path: &Path, snapshot: u64, name: &str,
         };
         async move {
             let answer = source.ask(kind::SNAPSHOT_READ, frame::encode(&part), READ_MAX).await;
-            answer.map(|bytes| (part.offset, bytes))
+            let bytes = answer.map_err(|error| error.to_string())?;
+            Ok((part.offset, bytes, false))
         }
     });
-    let mut parts = futures_util::stream::iter(parts).buffered(CHUNKS);
-    while let Some(part) = parts.next().await {
-        let (offset, bytes) = part.map_err(|error| error.to_string())?;
+    let mut steps = pin!(pieces_there.chain(coming.buffered(CHUNKS)).try_chunks(STEP));
+    let mut next = steps.next().await;
+    while let Some(pieces) = next {
+        let (pieces, interrupted) = match pieces {
+            Ok(pieces) => (pieces, None),
+            Err(cut) => (cut.0, Some(cut.1)),
+        };
+        let bytes: Vec<Bytes> = pieces.iter().map(|(_, bytes, _)| bytes.clone()).collect();
         let incoming = incoming.clone();
-        let write = move || incoming.lock().write(&bytes, offset);
-        blocking::run(write).await.and_then(|written| written).map_err(broken)?;
+        let take = blocking::run(move || incoming.lock().take(&pieces));
+        let place = async {
+            match placing.as_mut() {
+                Some(placing) => placing.take(&bytes).await,
+                None => Ok(()),
+            }
+        };
+        let (taken, placed, coming) = future::join3(take, place, steps.next()).await;
+        taken.and_then(|taken| taken).map_err(broken)?;
+        if let Some(error) = interrupted {
+            return Err(error);
+        }
+        if let Err(error) = placed {
+            tracing::debug!(%error, "the snapshot's entries are placed once all are there");
+            *placing = None;
+        }
+        next = coming;
     }
     let digest = Digest(*incoming.lock().hasher.finalize().as_bytes());
     Ok(digest)

@@ -172,12 +172,8 @@ impl Keeper {
         if let Some(first) = self.store.first_segment() {
             bound = bound.min(first);
         }
-        let repair = |index| {
-            if let Some(repairs) = self.shared.repairs.lock().as_ref() {
-                // Whoever answers keeps it here; nobody waits for it.
-                let _stopped = repairs.send((index, tokio::sync::oneshot::channel().0));
-            }
-        };
+        // Whoever answers keeps it here; nobody waits for it.
+        let repair = |index| drop(self.space.repair(index));
         match self
             .space
             .turn(&self.store, bound, self.config.reclaim_bytes_per_second, &repair)

@@ -21,6 +21,7 @@ mod clock;
 mod cluster;
 mod contact;
 mod fetch;
+mod held;
 mod history;
 mod identity;
 mod index;
@@ -247,12 +248,12 @@ struct Shared {
     /// When a majority last stood behind the leader as far as this node was told, ms after `began`, plus one; 0: not yet.
     contact_ms: AtomicU64,
     currency: Mutex<contact::Currency>,
+    age_by_log: Mutex<contact::AgeByLog>,
     /// One after the index up to which everything lay that had been acknowledged when this node first heard so after its
     /// start; 0: it did not yet.
     current_from: AtomicU64,
     cluster: Mutex<ClusterView>,
     asks: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Asked>>>,
-    repairs: Mutex<Option<tokio::sync::mpsc::UnboundedSender<cluster::Repair>>>,
     about: Mutex<Option<About>>,
     folder: PathBuf,
     /// Backups that wait for their copy of the ledger.
@@ -293,10 +294,10 @@ impl Shared {
             began: Instant::now(),
             contact_ms: AtomicU64::new(0),
             currency: Mutex::default(),
+            age_by_log: Mutex::default(),
             current_from: AtomicU64::new(0),
             cluster: Mutex::default(),
             asks: Mutex::default(),
-            repairs: Mutex::default(),
             about: Mutex::default(),
             folder: config.folder.clone(),
             backups: backup::Asked::default(),
@@ -420,8 +421,8 @@ impl Log {
         if let Some(at) = shared.current_at() {
             return at.elapsed().as_millis() as u64;
         }
-        let applied = Timestamp::from_ms(shared.seen.time_ms.load(Ordering::Acquire));
-        contact::age_by_log_ms(applied, shared.clock.now())
+        shared
+            .age_by_log_ms()
             .unwrap_or_else(|| shared.stale_ms_max + 1 + shared.began.elapsed().as_millis() as u64)
     }
 
@@ -573,16 +574,9 @@ impl Log {
             Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => error,
             read => return read,
         };
-        let (tell, repaired) = oneshot::channel();
-        let asked = self
-            .shared
-            .repairs
-            .lock()
-            .as_ref()
-            .map(|repairs| repairs.send((index, tell)));
-        match asked {
-            Some(Ok(())) => repaired.await.map(Some).map_err(|_| error),
-            Some(Err(_)) | None => Err(error),
+        match self.shared.space.repair(index) {
+            Some(repaired) => repaired.await.map(Some).map_err(|_| error),
+            None => Err(error),
         }
     }
 

@@ -5,7 +5,7 @@
 use super::fetch;
 use super::peers::Peers;
 use super::peers::frame::Purpose;
-use super::snapshot::{self, SnapshotData, Snapshots};
+use super::snapshot::Snapshots;
 use super::types::Member;
 use crate::ledger::Opened;
 use std::collections::BTreeMap;
@@ -67,9 +67,8 @@ pub async fn heal(
         for (id, member) in members.iter().filter(|(id, _)| **id != me) {
             let link = peers.own_link(*id, member, Purpose::Bulk);
             match fetch::pull(snapshots, &link, purged).await {
-                Ok(fetched) => {
-                    let meta = snapshot::meta_of(&fetched)?;
-                    let opened = snapshots.install(&meta, SnapshotData::found_whole(fetched)).await?;
+                Ok((meta, fetched)) => {
+                    let opened = snapshots.install(&meta, fetched).await?;
                     fs::remove_file(folder.join(MARK))?;
                     File::open(folder)?.sync_all()?;
                     tracing::warn!(from = id, "the state was replaced by a peer's");

@@ -11,18 +11,18 @@
 //! | `manifest.json` | position, membership, and name, length and BLAKE3 of every file; written last |
 //!
 //! Invariants: nothing is installed before every digest matched; an installation that was cut short is made again at
-//! the next start (`installing` names the folder); a folder without a manifest is a leaving and is removed.
+//! the next start (`installing` names the folder). What was made for a peer is not synced, and gone with the process.
 
 use super::checkpoint::{AppliedState, Checkpoint, Checkpoints};
+use super::held::{self, Held};
 use super::planted::{Bug, planted};
-use super::record;
 use super::space::{self, Change, Space};
 use super::store::Store;
 use super::tables::{self, Row};
 use super::types::{Leader, LogId, SnapshotMeta, TypeConfig, log_id};
 use crate::base::{Digest, UploadId, blocking};
 use crate::bodies::Bodies;
-use crate::journal::{AppendError, Position, Record, Stream};
+use crate::journal::{AppendError, Record, Stream};
 use crate::ledger::{Hold, Ledger, Opened, Read};
 use bytes::Bytes;
 use futures_util::future;
@@ -33,15 +33,19 @@ use openraft::type_config::alias::{InstantOf, SnapshotOf};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+use tokio::sync::OwnedRwLockWriteGuard;
 
 const FORMAT: u32 = 1;
-const LEDGER: &str = "ledger.mdb";
-const ENTRIES: &str = "entries";
+/// The ledger's copy.
+pub const LEDGER: &str = "ledger.mdb";
+/// The file of held entries.
+pub const ENTRIES: &str = "entries";
 const UPLOADS: &str = "uploads";
 /// What says what the files hold; written last.
 pub const MANIFEST: &str = "manifest.json";
@@ -58,41 +62,36 @@ const INSTALLING: &str = "installing";
 const SCRATCH: &str = "scratch";
 /// The ledger's copy that a backup is made from, while it is made.
 pub(super) const BACKUP: &str = "backup";
-/// Held entries written to the journal at a time.
-const INSTALL_BYTES: usize = 4 * 1024 * 1024;
-/// So much of the journal is read ahead of a copy.
-const AHEAD_BYTES: u32 = 4 * 1024 * 1024;
 /// Rows of held entries that are changed in one step of the ledger.
 const ROWS_AT_ONCE: usize = 4_096;
 /// An installation that the full disk refused is tried again after this.
 const ROOM_RETRY: Duration = Duration::from_millis(250);
-pub(super) const ENTRY_HEADER_BYTES: usize = 28;
 
 /// A snapshot, with its files or able to make them.
 pub struct SnapshotData(Source);
 
 enum Source {
     Here(Arc<Snapshots>),
-    /// A folder, and whether its digests were compared since it was last written to.
-    Files(PathBuf, bool),
+    Files(PathBuf),
+    Fetched(PathBuf, Option<Placed>),
+}
+
+/// What of a snapshot lies already where this node will have it: the ledger's copy, and its held entries in the journal.
+/// No row names these until the snapshot is installed, so that the space reclaim must wait as long.
+pub struct Placed {
+    rows: Vec<(u64, Row)>,
+    _pinned: OwnedRwLockWriteGuard<()>,
 }
 
 impl SnapshotData {
     /// A snapshot received from elsewhere; its digests are compared before it is installed.
     pub fn received(folder: PathBuf) -> SnapshotData {
-        SnapshotData(Source::Files(folder, false))
+        SnapshotData(Source::Files(folder))
     }
 
-    /// A snapshot that [`finish_incoming`] just found whole.
-    pub fn found_whole(folder: PathBuf) -> SnapshotData {
-        SnapshotData(Source::Files(folder, true))
-    }
-
-    fn is_found_whole(&self) -> bool {
-        match &self.0 {
-            Source::Here(_) => false,
-            Source::Files(_, found_whole) => *found_whole,
-        }
+    /// A snapshot that [`finish_incoming`] just found whole, with what was placed as it came.
+    pub fn fetched(folder: PathBuf, placed: Option<Placed>) -> SnapshotData {
+        SnapshotData(Source::Fetched(folder, placed))
     }
 
     /// What the files cover and where they are; made now if need be. They may be newer than what openraft asked for:
@@ -100,7 +99,7 @@ impl SnapshotData {
     pub async fn files(&self) -> io::Result<(SnapshotMeta, PathBuf)> {
         match &self.0 {
             Source::Here(snapshots) => snapshots.export().await,
-            Source::Files(folder, _) => Ok((Manifest::read(folder)?.meta()?, folder.clone())),
+            Source::Files(folder) | Source::Fetched(folder, _) => Ok((Manifest::read(folder)?.meta()?, folder.clone())),
         }
     }
 }
@@ -163,7 +162,7 @@ impl Manifest {
             let Some(file) = self.files.iter().find(|file| file.name == name) else {
                 return Err(invalid(format!("the snapshot's manifest lacks {name}")));
             };
-            let found = file_info(folder, name)?;
+            let found = file_info(&folder.join(name), name)?;
             if (found.bytes, &found.blake3) != (file.bytes, &file.blake3) {
                 return Err(invalid(format!("{name} of the snapshot is damaged")));
             }
@@ -209,8 +208,8 @@ pub fn finish_incoming(folder: &Path, manifest: &[u8], digests: &BTreeMap<String
     write_synced(folder, MANIFEST, manifest)
 }
 
-fn file_info(folder: &Path, name: &str) -> io::Result<FileInfo> {
-    let mut file = BufReader::with_capacity(256 * 1024, File::open(folder.join(name))?);
+fn file_info(path: &Path, name: &str) -> io::Result<FileInfo> {
+    let mut file = BufReader::with_capacity(256 * 1024, File::open(path)?);
     let mut hasher = blake3::Hasher::new();
     let bytes = io::copy(&mut file, &mut hasher)?;
     let digest = Digest(*hasher.finalize().as_bytes());
@@ -237,6 +236,20 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Removes what was made for peers, but for the folder `keep`.
+fn remove_snapshots(folder: &Path, keep: Option<&Path>) -> io::Result<()> {
+    for found in fs::read_dir(folder)? {
+        let path = found?.path();
+        let snapshot = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"));
+        if snapshot && Some(path.as_path()) != keep {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes and installs snapshots; one for the node.
@@ -271,13 +284,11 @@ impl Snapshots {
         fs::create_dir_all(&folder)?;
         remove_if_there(&folder.join(SCRATCH))?;
         remove_if_there(&folder.join(BACKUP))?;
-        for found in fs::read_dir(&folder)? {
-            let path = found?.path();
-            let snapshot = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"));
-            if snapshot && !path.join(MANIFEST).exists() {
-                fs::remove_dir_all(path)?;
+        if !folder.join(INSTALLING).exists() {
+            remove_snapshots(&folder, None)?;
+            match fs::remove_file(folder.join(STAGED)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
             }
         }
         let pinned = Arc::default();
@@ -352,33 +363,20 @@ impl Snapshots {
         let began = TypeConfig::now();
         self.checkpoints.run_locked(&running).await?;
         let scratch = self.folder.join(SCRATCH);
-        let (store, map_bytes_max) = (self.store.clone(), self.ledger_map_bytes_max);
+        let (store, space, map_bytes_max) = (self.store.clone(), self.space.clone(), self.ledger_map_bytes_max);
         let work = scratch.clone();
-        let export = move || export_blocking(&store, map_bytes_max, &work);
+        let export = move || export_blocking(&store, &space, map_bytes_max, &work);
         let manifest = blocking::run(export).await??;
         let index = manifest.applied.map_or(0, |(_, _, index)| index);
         let folder = self.folder_of(index);
         remove_if_there(&folder)?;
         fs::rename(&scratch, &folder)?;
         sync_folder(&self.folder)?;
-        self.remove_others(&folder)?;
+        remove_snapshots(&self.folder, Some(&folder))?;
         let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
         let took_ms = began.elapsed().as_millis() as u64;
         tracing::info!(index, bytes, took_ms, "the files of a snapshot were made");
         Ok((manifest.meta()?, folder))
-    }
-
-    fn remove_others(&self, keep: &Path) -> io::Result<()> {
-        for found in fs::read_dir(&self.folder)? {
-            let path = found?.path();
-            let snapshot = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"));
-            if snapshot && path != keep {
-                fs::remove_dir_all(path)?;
-            }
-        }
-        Ok(())
     }
 
     /// Replaces the state by a snapshot; while the disk is full it waits for room. On an error before the ledger was exchanged nothing has changed.
@@ -389,11 +387,15 @@ impl Snapshots {
                 "the snapshot's files are of another position than the snapshot",
             ));
         }
-        if !snapshot.is_found_whole() {
-            let checked = folder.clone();
-            let check = move || Manifest::read(&checked)?.verify(&checked);
-            blocking::run(check).await??;
-        }
+        let mut placed = match snapshot.0 {
+            Source::Fetched(_, placed) => placed,
+            Source::Here(_) | Source::Files(_) => {
+                let checked = folder.clone();
+                let check = move || Manifest::read(&checked)?.verify(&checked);
+                blocking::run(check).await??;
+                None
+            }
+        };
         let name = folder
             .to_str()
             .ok_or_else(|| invalid("the snapshot's folder has no name in UTF-8"))?;
@@ -401,7 +403,7 @@ impl Snapshots {
         let mut told = false;
         let began = TypeConfig::now();
         loop {
-            match self.install_files(&covers, &folder).await {
+            match self.install_files(&covers, &folder, placed.take()).await {
                 // From the start, and with nothing locked meanwhile: checkpoints and the space reclaim are what makes room. What
                 // was copied is named by no row, so the reclaim takes it too.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
@@ -432,19 +434,15 @@ impl Snapshots {
         Ok(Some(self.install(&meta, SnapshotData::received(folder)).await?))
     }
 
-    async fn install_files(&self, covers: &SnapshotMeta, folder: &Path) -> io::Result<Opened> {
-        let _pinned = self.pinned.write().await;
+    async fn install_files(&self, covers: &SnapshotMeta, folder: &Path, placed: Option<Placed>) -> io::Result<Opened> {
+        let placed = match placed {
+            Some(placed) => placed,
+            None => self.place(folder).await?,
+        };
+        let rows = &placed.rows;
         let running = self.checkpoints.lock().await;
-        // The files stay until all is done, so that an installation which is cut short can be made again.
-        let (from, staged) = (folder.join(LEDGER), self.folder.join(STAGED));
-        let copy = staged.clone();
-        let stage = move || fs::copy(from, &copy).and_then(|_| File::open(&copy)?.sync_all());
-        let held = File::open(folder.join(ENTRIES))?;
-        let (rows, staging) = future::join(self.copy_all_held(held), blocking::run(stage)).await;
-        staging??;
-        let rows = rows?;
-        let opened = self.store.ledger.install_moving_blocking(&staged)?;
-        self.replace_held(&rows);
+        let opened = self.store.ledger.install_moving_blocking(&self.folder.join(STAGED))?;
+        self.replace_held(rows);
         self.replace_uploads(&fs::read(folder.join(UPLOADS))?)?;
         tables::put_membership(&self.store.ledger, &covers.last_membership);
         let applied = AppliedState {
@@ -460,32 +458,54 @@ impl Snapshots {
         Ok(opened)
     }
 
-    /// Writes all held entries of the file into this node's own log stream; the next are read while some are written.
-    async fn copy_all_held(&self, held: File) -> io::Result<Vec<(u64, Row)>> {
-        let mut rows = Vec::new();
-        let mut held = BufReader::with_capacity(256 * 1024, held);
-        let mut next = read_some_held(&mut held)?;
-        while !next.is_empty() {
-            let read = move || (read_some_held(&mut held), held);
-            let (placed, read) = future::join(self.place_held(next, &mut rows), blocking::run(read)).await;
-            placed?;
-            let (some, rest) = read?;
-            (next, held) = (some?, rest);
+    /// Begins to place a snapshot whose files are on their way.
+    pub async fn begin_placing(self: &Arc<Snapshots>) -> Placing {
+        let placed = Placed {
+            rows: Vec::new(),
+            _pinned: self.pinned.clone().write_owned().await,
+        };
+        Placing {
+            snapshots: self.clone(),
+            pieces: held::Pieces::default(),
+            placed,
         }
-        Ok(rows)
     }
 
-    /// Writes the next held entries into this node's own log stream; says whether there may be more.
-    pub(super) async fn copy_held(&self, held: &mut impl io::Read, rows: &mut Vec<(u64, Row)>) -> io::Result<bool> {
-        let some = read_some_held(held)?;
-        let more = !some.is_empty();
-        if more {
-            self.place_held(some, rows).await?;
-        }
-        Ok(more)
+    /// Places a snapshot whose files are all there; the next entries are read while some are written.
+    async fn place(&self, folder: &Path) -> io::Result<Placed> {
+        let _pinned = self.pinned.clone().write_owned().await;
+        let mut held = held::Reader::new(File::open(folder.join(ENTRIES))?);
+        let entries = async {
+            let mut rows = Vec::new();
+            let mut next = held.some()?;
+            while !next.is_empty() {
+                let read = move || (held.some(), held);
+                let (placed, read) = future::join(self.place_held(next, &mut rows), blocking::run(read)).await;
+                placed?;
+                let (some, rest) = read?;
+                (next, held) = (some?, rest);
+            }
+            Ok::<_, io::Error>(rows)
+        };
+        let (rows, staged) = future::join(entries, self.stage(folder)).await;
+        staged?;
+        let rows = rows?;
+        Ok(Placed { rows, _pinned })
     }
 
-    async fn place_held(&self, held: Vec<Held>, rows: &mut Vec<(u64, Row)>) -> io::Result<()> {
+    /// Copies the ledger's copy to where it is moved in from: the files stay until all is done, so that an installation which
+    /// is cut short can be made again.
+    pub async fn stage(&self, folder: &Path) -> io::Result<()> {
+        let (from, to) = (folder.join(LEDGER), self.folder.join(STAGED));
+        blocking::run(move || {
+            fs::copy(from, &to)?;
+            File::open(&to)?.sync_all()
+        })
+        .await?
+    }
+
+    /// Writes held entries into this node's own log stream; adds their rows.
+    pub(super) async fn place_held(&self, held: Vec<Held>, rows: &mut Vec<(u64, Row)>) -> io::Result<()> {
         let mut records: Vec<Record> = Vec::with_capacity(held.len());
         let mut names: Vec<(u64, Leader)> = Vec::with_capacity(held.len());
         for (index, leader, payload) in held {
@@ -566,7 +586,7 @@ pub(super) fn held_uploads(ledger: &Ledger) -> Vec<u128> {
     found
 }
 
-fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Result<Manifest> {
+fn export_blocking(store: &Store, space: &Space, map_bytes_max: u64, scratch: &Path) -> io::Result<Manifest> {
     remove_if_there(scratch)?;
     // The copy is opened as a ledger of its own, to read the local tables as of the copy.
     let generation = scratch.join("copy/generation-1");
@@ -574,166 +594,64 @@ fn export_blocking(store: &Store, map_bytes_max: u64, scratch: &Path) -> io::Res
     let data = generation.join("data.mdb");
     store.ledger.copy_blocking(&data)?;
     let (copy, opened) = Ledger::open(&scratch.join("copy"), map_bytes_max)?;
-    let (held_entries, entries) = write_held(store, &copy, scratch)?;
+    let entries_file = scratch.join(ENTRIES);
+    let (written, hashed) = thread::scope(|scope| {
+        let hashing = scope.spawn(|| file_info(&data, LEDGER));
+        let written = held::write_blocking(store, space, &copy, &entries_file);
+        (written, hashing.join().expect("hashing does not panic"))
+    });
+    let (written, ledger) = (written?, hashed?);
     let uploads: Vec<u8> = held_uploads(&copy).into_iter().flat_map(u128::to_be_bytes).collect();
-    write_synced(scratch, UPLOADS, &uploads)?;
+    fs::write(scratch.join(UPLOADS), &uploads)?;
     let meta = tables::meta(&copy).map_err(invalid)?;
     drop(copy);
     fs::rename(&data, scratch.join(LEDGER))?;
     fs::remove_dir_all(scratch.join("copy"))?;
-    let files = vec![file_info(scratch, LEDGER)?, entries, file_info(scratch, UPLOADS)?];
+    let entries = FileInfo {
+        name: ENTRIES.to_owned(),
+        bytes: written.bytes,
+        blake3: hex::encode(written.digest.0),
+    };
+    let files = vec![ledger, entries, file_info(&scratch.join(UPLOADS), UPLOADS)?];
     let membership = hex::encode(tables::encode_stored_membership(&meta.membership));
-    let applied = opened.applied;
     let manifest = Manifest {
         format: FORMAT,
-        applied,
+        applied: opened.applied,
         membership,
         history: hex::encode(meta.history),
-        held_entries,
+        held_entries: written.entries,
         files,
     };
-    write_synced(
-        scratch,
-        MANIFEST,
-        &serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)?,
-    )?;
+    let encoded = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)?;
+    fs::write(scratch.join(MANIFEST), encoded)?;
     Ok(manifest)
 }
 
-/// A file that is hashed as it is written.
-struct Hashed {
-    file: File,
-    hasher: blake3::Hasher,
-    bytes: u64,
+/// A snapshot that is placed while its files come: what is done here need not wait until they are all there.
+pub struct Placing {
+    snapshots: Arc<Snapshots>,
+    pieces: held::Pieces,
+    placed: Placed,
 }
 
-impl io::Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// How far the kernel was told to read ahead: most held entries lie one behind the other, and reads of the journal are each
-/// taken for one of its own.
-#[derive(Default)]
-struct Ahead {
-    segment: u32,
-    from: u32,
-    upto: u32,
-}
-
-impl Ahead {
-    fn look(&mut self, store: &Store, position: Position) {
-        let here = position.segment == self.segment && (self.from..self.upto).contains(&position.offset);
-        // The next window is asked for in the middle of this one, so that it is there in time.
-        if here && self.upto - position.offset > AHEAD_BYTES / 2 {
-            return;
+impl Placing {
+    /// Takes the next pieces of the held entries.
+    pub async fn take(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let mut held = Vec::new();
+        for piece in pieces {
+            held.append(&mut self.pieces.take(piece.clone())?);
         }
-        let from = if here { self.upto } else { position.offset };
-        let start = Position {
-            offset: from,
-            ..position
-        };
-        store.journal.will_read(Stream::Log, start, u64::from(AHEAD_BYTES));
-        *self = Ahead {
-            segment: position.segment,
-            from: position.offset,
-            upto: from.saturating_add(AHEAD_BYTES),
-        };
+        match held.is_empty() {
+            true => Ok(()),
+            false => self.snapshots.place_held(held, &mut self.placed.rows).await,
+        }
     }
-}
 
-/// Writes the held entries; how many there are, and their file.
-fn write_held(store: &Store, copy: &Ledger, scratch: &Path) -> io::Result<(u64, FileInfo)> {
-    let hashed = Hashed {
-        file: File::create(scratch.join(ENTRIES))?,
-        hasher: blake3::Hasher::new(),
-        bytes: 0,
-    };
-    let mut file = BufWriter::with_capacity(256 * 1024, hashed);
-    let mut count = 0;
-    let mut result = Ok(());
-    let mut ahead = Ahead::default();
-    tables::rows(copy, tables::HELD, None, &mut |index, row| {
-        ahead.look(store, row.position);
-        let read = store.journal.read_blocking(Stream::Log, row.position, row.key(index));
-        let written = read.map_err(io::Error::other).and_then(|payload| {
-            file.write_all(&held_header(index, &row.leader, payload.len()))?;
-            file.write_all(&payload)
-        });
-        count += 1;
-        result = written;
-        result.is_ok()
-    });
-    result?;
-    let hashed = file.into_inner().map_err(|error| error.into_error())?;
-    hashed.file.sync_all()?;
-    let info = FileInfo {
-        name: ENTRIES.to_owned(),
-        bytes: hashed.bytes,
-        blake3: hex::encode(hashed.hasher.finalize().as_bytes()),
-    };
-    Ok((count, info))
-}
-
-/// What stands before a held entry's payload.
-pub(super) fn held_header(index: u64, leader: &Leader, payload_bytes: usize) -> [u8; ENTRY_HEADER_BYTES] {
-    let mut header = [0; ENTRY_HEADER_BYTES];
-    header[0..8].copy_from_slice(&index.to_le_bytes());
-    header[8..16].copy_from_slice(&leader.term.to_le_bytes());
-    header[16..24].copy_from_slice(&leader.node_id.to_le_bytes());
-    header[24..28].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
-    header
-}
-
-/// Index, leader, payload.
-type Held = (u64, Leader, Bytes);
-
-/// As many of the next held entries as are written at a time; none at the end.
-fn read_some_held(held: &mut impl io::Read) -> io::Result<Vec<Held>> {
-    let (mut some, mut bytes) = (Vec::new(), 0);
-    while bytes < INSTALL_BYTES {
-        let Some(next) = read_held(held)? else { break };
-        bytes += next.2.len();
-        some.push(next);
+    /// All entries came.
+    pub fn end(self) -> io::Result<Placed> {
+        self.pieces.end()?;
+        Ok(self.placed)
     }
-    Ok(some)
-}
-
-/// The next held entry, checked to be one; `None` at the end.
-fn read_held(from: &mut impl io::Read) -> io::Result<Option<Held>> {
-    let mut header = [0; ENTRY_HEADER_BYTES];
-    let mut first = [0; 1];
-    if from.read(&mut first)? == 0 {
-        return Ok(None);
-    }
-    header[0] = first[0];
-    from.read_exact(&mut header[1..])?;
-    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-    let (index, leader) = (
-        number(0),
-        Leader {
-            term: number(8),
-            node_id: number(16),
-        },
-    );
-    let length = u32::from_le_bytes(header[24..28].try_into().expect("four bytes")) as usize;
-    if length > crate::journal::RECORD_BYTES_MAX {
-        return Err(invalid("a held entry of the snapshot is longer than a record"));
-    }
-    let mut payload = vec![0; length];
-    from.read_exact(&mut payload)?;
-    let payload = Bytes::from(payload);
-    let key = record::entry_key(record::KIND_HELD, &leader, index);
-    record::decode_entry(&key, &payload).map_err(invalid)?;
-    Ok(Some((index, leader, payload)))
 }
 
 /// Builds snapshots for openraft.

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 /// A segment is rewritten when less than this many hundredths of it are live.
 const REWRITE_BELOW_PERCENT: u64 = 50;
@@ -40,6 +41,8 @@ pub struct Space {
     live: Mutex<BTreeMap<u32, u64>>,
     /// Segments seen empty, with the checkpoint that has to land first.
     empty: Mutex<BTreeMap<u32, u64>>,
+    /// Who gets damaged entries from other members.
+    repairs: Mutex<Option<mpsc::UnboundedSender<Repair>>>,
     /// Segments with damage.
     damaged: Mutex<BTreeMap<u32, Damaged>>,
 }
@@ -74,6 +77,9 @@ pub enum SpaceError {
     Append(#[from] AppendError),
 }
 
+/// An entry that state holds and that cannot be read here, and where another member's goes.
+pub type Repair = (u64, oneshot::Sender<Entry>);
+
 /// A held record on the move.
 struct Moving {
     index: u64,
@@ -93,7 +99,35 @@ impl Space {
             live: Mutex::new(live),
             empty: Mutex::default(),
             damaged: Mutex::default(),
+            repairs: Mutex::default(),
         }
+    }
+
+    /// From now on damaged entries can be had from other members, by whoever takes these.
+    pub fn have_repaired(&self, repairs: mpsc::UnboundedSender<Repair>) {
+        *self.repairs.lock() = Some(repairs);
+    }
+
+    /// Asks for another member's entry in place of the one that is damaged here, where it is kept then. What is received ends
+    /// without it when nobody has it. `None`: there is nobody to ask.
+    pub fn repair(&self, index: u64) -> Option<oneshot::Receiver<Entry>> {
+        let (tell, repaired) = oneshot::channel();
+        self.repairs.lock().as_ref()?.send((index, tell)).ok()?;
+        Some(repaired)
+    }
+
+    /// The payload of a held entry: from here or, when it is damaged here, from another member. Blocking.
+    pub fn read_blocking(&self, store: &Store, index: u64, row: &Row) -> Result<Bytes, ReadError> {
+        let error = match store.journal.read_blocking(Stream::Log, row.position, row.key(index)) {
+            Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => error,
+            read => return read,
+        };
+        let Some(Ok(entry)) = self.repair(index).map(oneshot::Receiver::blocking_recv) else {
+            return Err(error);
+        };
+        let mut records = Vec::new();
+        record::encode_entries(KIND_HELD, std::slice::from_ref(&entry), &mut records);
+        Ok(records.swap_remove(0).payload.concat().into())
     }
 
     /// The segment has damage: it is to be emptied and removed.

@@ -16,6 +16,8 @@ pub struct StaleRead {
     pub age_s: u64,
     /// The life of the node that answered: another after each start.
     pub life: u32,
+    /// So far was the node's wall clock set forward until the answer, in all: it may be that much older by it.
+    pub set_forward_us: i64,
 }
 
 /// Ages are whole seconds, and the message that told the newest state may have been a heartbeat behind it.
@@ -82,10 +84,10 @@ fn fresh_enough(entries: &[Entry], at: &Entry, read: &StaleRead) -> Result<(), S
 }
 
 /// In one life of a node, one client after the other sees nothing older than before, and the node's last contact only ever
-/// comes later.
+/// comes later, but for what its clock was set forward.
 fn forwards(reads: &[(&Entry, &StaleRead)]) -> Result<(), String> {
     let mut newest: HashMap<(u64, u32, u32), Vec<(i64, u32)>> = HashMap::new();
-    let mut contact: HashMap<(u64, u32), i64> = HashMap::new();
+    let mut contact: HashMap<(u64, u32), (i64, i64)> = HashMap::new();
     for (entry, read) in reads {
         let Some(return_us) = entry.return_us else { continue };
         let seen = newest.entry((entry.node, read.life, read.patient)).or_default();
@@ -96,8 +98,9 @@ fn forwards(reads: &[(&Entry, &StaleRead)]) -> Result<(), String> {
         seen.push((return_us, read.version));
         let age_us = i64::try_from(read.age_s).unwrap_or(i64::MAX / 2_000_000) * 1_000_000;
         let at_most = return_us - age_us;
-        let before = contact.entry((entry.node, read.life)).or_insert(at_most);
-        if at_most + LEEWAY_US < *before {
+        let first = (at_most, read.set_forward_us);
+        let (before, set_before_us) = contact.entry((entry.node, read.life)).or_insert(first);
+        if at_most + (read.set_forward_us - *set_before_us) + LEEWAY_US < *before {
             return Err(format!("an age grew faster than the clock: {entry:?}"));
         }
         *before = at_most.max(*before);

@@ -5,7 +5,7 @@ use crate::{PATIENCE, age_s, ask_for_newcomer, renamed, value};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -42,6 +42,8 @@ pub struct Notes {
     next_value: AtomicU32,
     /// Which life each node is in, those included that may come.
     lives: HashMap<u64, AtomicU32>,
+    /// So many µs in all was the clock of each set forward.
+    set_forward_us: HashMap<u64, AtomicI64>,
     /// The nodes that clients turn to.
     open: Mutex<Vec<u64>>,
     /// No new operations; those that are under way are brought to an end.
@@ -89,6 +91,7 @@ impl Clients {
         let through = ids[0];
         let newest = *ids.last().expect("there are nodes");
         let reckoned = ids.iter().copied().chain(newest + 1..=newest + NEWCOMERS);
+        let set_forward_us = reckoned.clone().map(|id| (id, AtomicI64::new(0))).collect();
         let notes = Arc::new(Notes {
             recorder: Recorder::default(),
             raw: Mutex::default(),
@@ -96,6 +99,7 @@ impl Clients {
             next_message: AtomicUsize::new(0),
             next_value: AtomicU32::new(100),
             lives: reckoned.map(|id| (id, AtomicU32::new(1))).collect(),
+            set_forward_us,
             open: Mutex::new(ids),
             stop: AtomicBool::new(false),
         });
@@ -181,6 +185,11 @@ impl Notes {
     /// A node is about to be started again.
     pub fn begins_anew(&self, node: u64) {
         self.lives[&node].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The clock of a node is about to be set so many ms forward.
+    pub fn sets_forward(&self, node: u64, by_ms: i64) {
+        self.set_forward_us[&node].fetch_add(by_ms * 1_000, Ordering::Relaxed);
     }
 
     fn open<T>(&self, what: impl FnOnce(&mut Vec<u64>) -> T) -> T {
@@ -314,6 +323,7 @@ impl Worker {
                 value,
                 age_s,
                 life,
+                set_forward_us: self.notes.set_forward_us[&node].load(Ordering::Relaxed),
             }),
         };
         self.notes.recorder.answered(self.client, node, call_us, did);

@@ -113,6 +113,44 @@ async fn damage_is_repaired_from_another_member_while_serving_and_its_segment_go
 }
 
 #[tokio::test]
+async fn a_leader_with_damage_is_backed_up_and_takes_a_node_in_with_what_another_member_has() {
+    let _turn = Turn::take();
+    let mut cluster = Cluster::new("damaged-leader")
+        .with_configuration(OFTEN)
+        .formed(&SITES)
+        .await;
+    cluster.add_mailboxes(1, &["X26ONE", "X26TWO"]).await;
+    let leads = cluster.await_leader(&cluster.ids()).await;
+    let mut sender = cluster.mailbox(leads, "X26ONE");
+    let mut kept = Vec::new();
+    for number in 0..2 {
+        let body = body(20_000, number);
+        kept.push((sender.send("X26TWO", WORKFLOW, &[], &body).await, body));
+    }
+    for round in 0..ROUNDS {
+        sender.send("X26TWO", WORKFLOW, &[], &body(20_000, 1_000 + round)).await;
+    }
+    cluster.await_level().await;
+    let journal = cluster.home(leads).join("data/journal");
+    assert!(flip(&journal, &kept[0].1), "the first lies in the journal");
+    let to = cluster.home(leads).join("backup");
+    cluster.ok(leads, &["backup", to.to_str().expect("a plain path")]);
+    assert!(flip(&journal, &kept[1].1), "the second lies in the journal");
+    let others: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != leads).collect();
+    cluster.add(4, "b2", "south", &others);
+    cluster.start(4);
+    cluster.ok(4, &["join", "--timeout", "50"]);
+    let log = cluster.log_text(leads);
+    assert!(log.contains("the files of a snapshot were made"), "{log}");
+    assert_eq!(log.matches("was replaced by another member's").count(), 2, "{log}");
+    cluster.await_ready(4).await;
+    let mut recipient = cluster.mailbox(4, "X26TWO");
+    for (sent, body) in &kept {
+        assert_reads(&mut recipient, sent, body).await;
+    }
+}
+
+#[tokio::test]
 async fn a_leader_whose_disk_is_full_lets_another_lead() {
     let _turn = Turn::take();
     let cluster = Cluster::new("full").on_disks().formed(&SITES).await;

@@ -35,12 +35,17 @@ fn read(version: u32, value: u32) -> Did {
 }
 
 fn stale(version: u32, value: u32, age_s: u64) -> Did {
+    stale_on_a_clock_set_forward(version, value, age_s, 0)
+}
+
+fn stale_on_a_clock_set_forward(version: u32, value: u32, age_s: u64, set_forward_us: i64) -> Did {
     Did::Stale(StaleRead {
         patient: 0,
         version,
         value,
         age_s,
         life: 1,
+        set_forward_us,
     })
 }
 
@@ -148,6 +153,15 @@ fn what_a_right_cluster_tells_is_taken() {
             began(),
             op(1, 2, 3, change(1, 11, Told::Stored(2))),
             op(2, 9_000, 9_001, stale(1, 10, 8)),
+        ],
+    );
+    right(
+        "an age that grows by what the clock was set forward",
+        &[
+            began(),
+            op(1, 2, 3, change(1, 11, Told::Stored(2))),
+            op(2, 20_000, 20_001, stale_on_a_clock_set_forward(2, 11, 1, 0)),
+            op(2, 21_000, 21_001, stale_on_a_clock_set_forward(2, 11, 9, 7_000_000)),
         ],
     );
 }
@@ -322,6 +336,15 @@ fn wrong_reads_with_an_age_are_found() {
             stored,
             op(2, 20_000, 20_001, stale(2, 11, 1)),
             op(2, 21_000, 21_001, stale(2, 11, 9)),
+        ],
+    );
+    wrong(
+        "an age that grows faster than a clock that was set forward by less",
+        &[
+            began(),
+            op(1, 2, 3, change(1, 11, Told::Stored(2))),
+            op(2, 20_000, 20_001, stale_on_a_clock_set_forward(2, 11, 1, 0)),
+            op(2, 21_000, 21_001, stale_on_a_clock_set_forward(2, 11, 9, 4_000_000)),
         ],
     );
 }

@@ -239,6 +239,8 @@ impl Trouble {
         let far = JUMPS_S.choose(random).expect("there are some").clone();
         let by_s = random.random_range(far);
         let by_ms = if random.random() { by_s * 1_000 } else { by_s * -1_000 };
+        // Forward at once, or when it is set right.
+        clients.notes.sets_forward(one, by_ms.abs());
         if fault == Fault::StartWithWrongClock {
             self.cluster.kill(one);
             self.cluster.set_clock(one, by_ms);

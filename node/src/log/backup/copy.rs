@@ -3,8 +3,9 @@
 //! While it is made, the space reclaim of the log and of the bodies waits, so that everything the copy names stays where
 //! it is found. That costs disk: a backup is given up when the disk reaches its reserve.
 
+use super::super::held;
 use super::super::level;
-use super::super::snapshot::{self, BACKUP, ENTRY_HEADER_BYTES, Snapshots};
+use super::super::snapshot::{self, BACKUP, Snapshots};
 use super::super::tables::{self, HELD};
 use super::super::{Log, Shared};
 use super::{AUDIT, BODIES, ENTRIES, FILE_BYTES_MAX, FORMAT, FileInfo, LEDGER, Manifest, NodeInfo, PIECE_HEADER_BYTES};
@@ -290,7 +291,7 @@ impl Making {
         let mut held_entries = 0;
         tables::rows(ledger, HELD, None, &mut |_, row| {
             held_entries += 1;
-            held.add(ENTRY_HEADER_BYTES as u64 + u64::from(row.position.bytes));
+            held.add(held::HEADER_BYTES as u64 + u64::from(row.position.bytes));
             true
         });
         let uploads = snapshot::held_uploads(ledger);
@@ -353,7 +354,7 @@ impl Making {
     /// The bytes of all files in the order of the plan, which made the same walk; the last of them stay gathered.
     fn send(&self, sink: &mut Sink) -> Result<(), Stopped> {
         let ledger = &self.copy.ledger;
-        let journal = &self.shared.store.journal;
+        let (store, space) = (&self.shared.store, &self.shared.space);
         let mut file = File::open(self.copy.file())?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
@@ -364,9 +365,9 @@ impl Making {
         }
         let mut sent = Ok(());
         tables::rows(ledger, HELD, None, &mut |index, row| {
-            let read = journal.read_blocking(Stream::Log, row.position, row.key(index));
+            let read = space.read_blocking(store, index, &row);
             sent = read.map_err(Stopped::from).and_then(|payload| {
-                self.put(sink, &snapshot::held_header(index, &row.leader, payload.len()))?;
+                self.put(sink, &held::header(index, &row.leader, payload.len()))?;
                 self.put(sink, &payload)
             });
             sent.is_ok()
@@ -383,6 +384,7 @@ impl Making {
             let mut offset = 0;
             while offset < u64::from(segment.used_bytes) {
                 let wanted = (u64::from(segment.used_bytes) - offset).min(CHUNK_BYTES as u64) as usize;
+                let journal = &store.journal;
                 let read = journal.read_raw_blocking(Stream::Audit, segment.number, offset, &mut chunk[..wanted])?;
                 if read == 0 {
                     return Err(Stopped::Failed(io::ErrorKind::UnexpectedEof.into()));

@@ -4,6 +4,7 @@
 //! restore clears it. On an error everything that was made is removed.
 
 use super::super::checkpoint::{AppliedState, Checkpoints};
+use super::super::held;
 use super::super::identity::{self, Identity};
 use super::super::level;
 use super::super::open::{Parts, open_parts};
@@ -313,19 +314,22 @@ async fn put_entries(
     } = parts;
     let mut count = 0;
     for file in source.files_of(ENTRIES) {
-        let mut held = Told {
-            from: BufReader::with_capacity(256 * 1024, File::open(file)?),
+        let mut held = held::Reader::new(Told {
+            from: File::open(file)?,
             read_bytes: 0,
-        };
-        let mut more = true;
-        while more {
+        });
+        loop {
+            let some = held.some()?;
+            if some.is_empty() {
+                break;
+            }
             let mut rows = Vec::new();
-            more = snapshots.copy_held(&mut held, &mut rows).await?;
+            snapshots.place_held(some, &mut rows).await?;
             for (index, row) in &rows {
                 space.set(&store.ledger, *index, None, Some(*row));
             }
             count += rows.len() as u64;
-            put(std::mem::take(&mut held.read_bytes));
+            put(std::mem::take(&mut held.from.read_bytes));
             checkpoint_if_due(config, checkpoints, store).await?;
         }
     }

@@ -78,7 +78,7 @@ fn a_snapshot_for_a_peer_never_ends_before_what_its_leader_will_take_it_to_have(
             std::io::ErrorKind::NotFound
         );
         let refused = fetch::pull(&snapshots, &Manifest(old), last).await;
-        let refused = refused.expect_err("a peer that offers less is not believed");
+        let refused = refused.err().expect("a peer that offers less is not believed");
         assert!(refused.contains("is the least that will do"), "{refused}");
         raft.shutdown().await.expect("it stops");
         store.journal.close().await;

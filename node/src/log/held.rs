@@ -1,0 +1,218 @@
+//! The file of held entries in a snapshot or a backup: written out of the journal, and read piece by piece as it comes.
+//!
+//! Invariant: what is given out are whole entries that decode; what is cut short or none is refused.
+
+use super::record;
+use super::space::Space;
+use super::store::Store;
+use super::tables;
+use super::types::Leader;
+use crate::base::Digest;
+use crate::journal::{Position, RECORD_BYTES_MAX, Stream};
+use crate::ledger::Ledger;
+use bytes::{Bytes, BytesMut};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write as _};
+use std::path::Path;
+
+/// Before each payload: index, term, node (8 bytes each, little-endian), length (4).
+pub const HEADER_BYTES: usize = 28;
+/// So much of the journal is read ahead of a copy.
+const AHEAD_BYTES: u32 = 4 * 1024 * 1024;
+/// Read from a file at a time.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Index, leader, payload.
+pub type Held = (u64, Leader, Bytes);
+
+fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// What stands before a held entry's payload.
+pub fn header(index: u64, leader: &Leader, payload_bytes: usize) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[0..8].copy_from_slice(&index.to_le_bytes());
+    header[8..16].copy_from_slice(&leader.term.to_le_bytes());
+    header[16..24].copy_from_slice(&leader.node_id.to_le_bytes());
+    header[24..28].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    header
+}
+
+/// Takes the file in pieces of any length, gives entries.
+#[derive(Default)]
+pub struct Pieces {
+    /// What is not a whole entry yet.
+    rest: Bytes,
+}
+
+impl Pieces {
+    /// The entries that are whole with this piece. Their payloads are parts of the pieces, not copies.
+    ///
+    /// # Errors
+    /// `InvalidData`: no file of held entries.
+    pub fn take(&mut self, piece: Bytes) -> io::Result<Vec<Held>> {
+        let mut bytes = match self.rest.is_empty() {
+            true => piece,
+            false => {
+                let mut joined = BytesMut::with_capacity(self.rest.len() + piece.len());
+                joined.extend_from_slice(&self.rest);
+                joined.extend_from_slice(&piece);
+                joined.freeze()
+            }
+        };
+        let mut entries = Vec::new();
+        while let Some(header) = bytes.first_chunk::<HEADER_BYTES>() {
+            let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+            let (index, term, node_id) = (number(0), number(8), number(16));
+            let length = u32::from_le_bytes(header[24..28].try_into().expect("four bytes")) as usize;
+            if length > RECORD_BYTES_MAX {
+                return Err(invalid("a held entry of the snapshot is longer than a record"));
+            }
+            if bytes.len() < HEADER_BYTES + length {
+                break;
+            }
+            let payload = bytes.split_to(HEADER_BYTES + length).split_off(HEADER_BYTES);
+            let leader = Leader { term, node_id };
+            record::decode_entry(&record::entry_key(record::KIND_HELD, &leader, index), &payload).map_err(invalid)?;
+            entries.push((index, leader, payload));
+        }
+        self.rest = bytes;
+        Ok(entries)
+    }
+
+    /// Whether the file may end here.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`: in the middle of an entry.
+    pub fn end(&self) -> io::Result<()> {
+        match self.rest.is_empty() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// The entries of a whole file, some at a time.
+pub struct Reader<R> {
+    /// Where the file is read.
+    pub from: R,
+    pieces: Pieces,
+}
+
+impl<R: Read> Reader<R> {
+    /// Begins at the file's start.
+    pub fn new(from: R) -> Reader<R> {
+        let pieces = Pieces::default();
+        Reader { from, pieces }
+    }
+
+    /// The next ones; none at the end.
+    ///
+    /// # Errors
+    /// As [`Pieces::take`] and [`Pieces::end`], and what reading says.
+    pub fn some(&mut self) -> io::Result<Vec<Held>> {
+        loop {
+            let mut piece = Vec::new();
+            (&mut self.from).take(READ_BYTES).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                self.pieces.end()?;
+                return Ok(Vec::new());
+            }
+            let entries = self.pieces.take(piece.into())?;
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
+/// A file that is hashed as it is written.
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// How far the kernel was told to read ahead: most held entries lie one behind the other, and reads of the journal are each
+/// taken for one of its own.
+#[derive(Default)]
+struct Ahead {
+    segment: u32,
+    from: u32,
+    upto: u32,
+}
+
+impl Ahead {
+    fn look(&mut self, store: &Store, position: Position) {
+        let here = position.segment == self.segment && (self.from..self.upto).contains(&position.offset);
+        // The next window is asked for in the middle of this one, so that it is there in time.
+        if here && self.upto - position.offset > AHEAD_BYTES / 2 {
+            return;
+        }
+        let from = if here { self.upto } else { position.offset };
+        let start = Position {
+            offset: from,
+            ..position
+        };
+        store.journal.will_read(Stream::Log, start, u64::from(AHEAD_BYTES));
+        *self = Ahead {
+            segment: position.segment,
+            from: position.offset,
+            upto: from.saturating_add(AHEAD_BYTES),
+        };
+    }
+}
+
+/// A file as it was written.
+pub struct Written {
+    /// Entries in it.
+    pub entries: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// Its BLAKE3.
+    pub digest: Digest,
+}
+
+/// Writes the entries that `ledger` holds into a file, which is not synced; damaged ones are had from other members.
+pub fn write_blocking(store: &Store, space: &Space, ledger: &Ledger, path: &Path) -> io::Result<Written> {
+    let hashed = Hashed {
+        file: File::create(path)?,
+        hasher: blake3::Hasher::new(),
+        bytes: 0,
+    };
+    let mut file = BufWriter::with_capacity(256 * 1024, hashed);
+    let mut entries = 0;
+    let mut result = Ok(());
+    let mut ahead = Ahead::default();
+    tables::rows(ledger, tables::HELD, None, &mut |index, row| {
+        ahead.look(store, row.position);
+        let read = space.read_blocking(store, index, &row);
+        result = read.map_err(io::Error::other).and_then(|payload| {
+            file.write_all(&header(index, &row.leader, payload.len()))?;
+            file.write_all(&payload)
+        });
+        entries += 1;
+        result.is_ok()
+    });
+    result?;
+    let hashed = file.into_inner().map_err(|error| error.into_error())?;
+    Ok(Written {
+        entries,
+        bytes: hashed.bytes,
+        digest: Digest(*hashed.hasher.finalize().as_bytes()),
+    })
+}
