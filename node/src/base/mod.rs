@@ -3,6 +3,7 @@
 
 pub mod blocking;
 pub mod checksum;
+pub mod direct;
 pub mod id;
 pub mod limits;
 pub mod release;

@@ -9,7 +9,7 @@ use super::store::{
 };
 use super::view::{Base, Shared, View, Writing, opened};
 use super::{DERIVED_TABLES_FROM, LOCAL_TABLES_FROM, Opened, Table};
-use crate::base::{LogIndex, Timestamp};
+use crate::base::{LogIndex, Timestamp, direct};
 use crate::journal::Watermarks;
 use heed::{CompactionOption, RwTxn};
 use parking_lot::RwLock;
@@ -131,7 +131,9 @@ impl Shared {
     pub fn copy(&self, to: &Path) -> io::Result<()> {
         let _alone = self.one_at_a_time.lock();
         let store = self.view.load().base.store.clone();
-        let mut file = File::create_new(to)?;
+        // LMDB writes whole pages out of memory that begins with one.
+        drop(File::create_new(to)?);
+        let mut file = direct::open(File::options().write(true), to)?;
         let mut copied = store.env.copy_to_file(&mut file, CompactionOption::Enabled);
         if let Err(heed::Error::Mdb(error)) = &copied {
             // LMDB leaves out free pages only when it can account for every page.
@@ -144,8 +146,7 @@ impl Shared {
             std::fs::remove_file(to)?;
             return Err(LedgerError::from(error).into());
         }
-        file.sync_all()?;
-        sync_folder(parent(to))
+        Ok(())
     }
 
     pub fn install(&self, from: &Path, moves: bool) -> io::Result<Opened> {
@@ -402,11 +403,4 @@ fn set_generation(folder: &Path, generation: u64) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, folder.join(CURRENT))?;
     sync_folder(folder)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    }
 }

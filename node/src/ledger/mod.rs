@@ -204,7 +204,7 @@ impl Ledger {
         self.shared.checkpoint_landed()
     }
 
-    /// A consistent copy of the last checkpoint as one file, synced; blocking. Waits for a running checkpoint.
+    /// A consistent copy of the last checkpoint as one file, not synced; blocking. Waits for a running checkpoint.
     /// The file opens as a ledger of its own when it lies at `generation-1/data.mdb` in an otherwise empty folder.
     pub fn copy_blocking(&self, to: &Path) -> std::io::Result<()> {
         self.shared.copy(to)

@@ -12,7 +12,7 @@ use super::peers::{PeerError, Refusal};
 use super::planted::{Bug, planted};
 use super::snapshot::{self, Placing, SnapshotData, Snapshots};
 use super::types::{Member, SnapshotMeta, TypeConfig, Vote};
-use crate::base::{Digest, blocking};
+use crate::base::{Digest, blocking, direct};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use openraft::Raft;
@@ -22,10 +22,8 @@ use openraft::type_config::TypeConfigExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,15 +84,9 @@ pub async fn read(snapshots: &Snapshots, payload: &Bytes) -> Result<Bytes, Refus
         return Err(Refusal::Said("no such file in a snapshot".to_owned()));
     }
     let file = snapshots.folder_of(part.snapshot).join(&part.file);
-    let read = move || {
-        let mut bytes = vec![0; part.bytes as usize];
-        File::open(file)?.read_exact_at(&mut bytes, part.offset)?;
-        Ok::<_, io::Error>(Bytes::from(bytes))
-    };
-    match blocking::run(read).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) | Err(_) => Err(Refusal::Gone),
-    }
+    let read = move || direct::read_at(&file, part.offset, part.bytes as usize);
+    let read = blocking::run(read).await.and_then(|read| read);
+    read.map_err(|_| Refusal::Gone)
 }
 
 /// What a leader says when a member is to fetch its snapshot: its vote and itself. Behind it goes the index that it will
@@ -200,37 +192,29 @@ pub async fn pull(
     Ok((meta, SnapshotData::fetched(folder, placed)))
 }
 
-/// A part of a file, and whether it is there already.
-type Piece = (u64, Bytes, bool);
+/// The next part of a file, and whether it is there already.
+type Piece = (Bytes, bool);
 
 /// A file on its way in, and the hash of what is there without a gap.
 struct Incoming {
-    file: File,
+    file: direct::Writer,
     hasher: blake3::Hasher,
 }
 
 impl Incoming {
-    fn open(path: &Path) -> io::Result<Incoming> {
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
-        let hasher = blake3::Hasher::new();
-        Ok(Incoming { file, hasher })
-    }
-
-    fn read(&self, offset: u64, bytes: u64) -> io::Result<Piece> {
-        let mut piece = vec![0; bytes as usize];
-        self.file.read_exact_at(&mut piece, offset)?;
-        Ok((offset, piece.into(), true))
-    }
-
     fn take(&mut self, pieces: &[Piece]) -> io::Result<()> {
-        for (offset, bytes, there) in pieces {
+        for (bytes, there) in pieces {
             if !there {
-                self.file.write_all_at(bytes, *offset)?;
+                self.file.write_all(bytes)?;
             }
             self.hasher.update(bytes);
         }
         Ok(())
+    }
+
+    fn end(self) -> io::Result<Digest> {
+        self.file.finish()?;
+        Ok(Digest(*self.hasher.finalize().as_bytes()))
     }
 }
 
@@ -244,13 +228,21 @@ async fn pull_file(
     // What was written without a gap stays; the digest judges it in the end.
     let there = std::fs::metadata(&path).map_or(0, |meta| meta.len()).min(bytes);
     let start = there / CHUNK_BYTES * CHUNK_BYTES;
-    let opened = blocking::run(move || Incoming::open(&path)).await;
-    let incoming = Arc::new(Mutex::new(opened.and_then(|opened| opened).map_err(broken)?));
+    let incoming = Incoming {
+        file: direct::Writer::resume(&path, start).map_err(broken)?,
+        hasher: blake3::Hasher::new(),
+    };
+    let incoming = Arc::new(Mutex::new(incoming));
     let step = CHUNK_BYTES as usize;
     let pieces_there = stream::iter((0..start).step_by(step)).then(|offset| {
-        let incoming = incoming.clone();
-        let read = blocking::run(move || incoming.lock().read(offset, CHUNK_BYTES));
-        async { read.await.and_then(|read| read).map_err(broken) }
+        let path = path.clone();
+        let read = blocking::run(move || direct::read_at(&path, offset, CHUNK_BYTES as usize));
+        async {
+            read.await
+                .and_then(|read| read)
+                .map(|bytes| (bytes, true))
+                .map_err(broken)
+        }
     });
     let coming = stream::iter((start..bytes).step_by(step)).map(|offset| {
         let part = Part {
@@ -262,7 +254,10 @@ async fn pull_file(
         async move {
             let answer = source.ask(kind::SNAPSHOT_READ, frame::encode(&part), READ_MAX).await;
             let bytes = answer.map_err(|error| error.to_string())?;
-            Ok((part.offset, bytes, false))
+            match bytes.len() as u64 == part.bytes {
+                true => Ok((bytes, false)),
+                false => Err(format!("a part of {name} is of another length than was asked for")),
+            }
         }
     });
     let mut steps = pin!(pieces_there.chain(coming.buffered(CHUNKS)).try_chunks(STEP));
@@ -272,7 +267,7 @@ async fn pull_file(
             Ok(pieces) => (pieces, None),
             Err(cut) => (cut.0, Some(cut.1)),
         };
-        let bytes: Vec<Bytes> = pieces.iter().map(|(_, bytes, _)| bytes.clone()).collect();
+        let bytes: Vec<Bytes> = pieces.iter().map(|(bytes, _)| bytes.clone()).collect();
         let incoming = incoming.clone();
         let take = blocking::run(move || incoming.lock().take(&pieces));
         let place = async {
@@ -292,6 +287,8 @@ async fn pull_file(
         }
         next = coming;
     }
-    let digest = Digest(*incoming.lock().hasher.finalize().as_bytes());
-    Ok(digest)
+    let incoming = Arc::into_inner(incoming)
+        .expect("nobody works on it any more")
+        .into_inner();
+    incoming.end().map_err(broken)
 }

@@ -7,11 +7,10 @@ use super::space::Space;
 use super::store::Store;
 use super::tables;
 use super::types::Leader;
-use crate::base::Digest;
+use crate::base::{Digest, direct};
 use crate::journal::{Position, RECORD_BYTES_MAX, Stream};
 use crate::ledger::Ledger;
 use bytes::{Bytes, BytesMut};
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::Path;
 
@@ -129,7 +128,7 @@ impl<R: Read> Reader<R> {
 
 /// A file that is hashed as it is written.
 struct Hashed {
-    file: File,
+    file: direct::Writer,
     hasher: blake3::Hasher,
     bytes: u64,
 }
@@ -190,7 +189,7 @@ pub struct Written {
 /// Writes the entries that `ledger` holds into a file, which is not synced; damaged ones are had from other members.
 pub fn write_blocking(store: &Store, space: &Space, ledger: &Ledger, path: &Path) -> io::Result<Written> {
     let hashed = Hashed {
-        file: File::create(path)?,
+        file: direct::Writer::create(path)?,
         hasher: blake3::Hasher::new(),
         bytes: 0,
     };
@@ -209,10 +208,11 @@ pub fn write_blocking(store: &Store, space: &Space, ledger: &Ledger, path: &Path
         result.is_ok()
     });
     result?;
-    let hashed = file.into_inner().map_err(|error| error.into_error())?;
+    let Hashed { file, hasher, bytes } = file.into_inner().map_err(|error| error.into_error())?;
+    file.finish()?;
     Ok(Written {
         entries,
-        bytes: hashed.bytes,
-        digest: Digest(*hashed.hasher.finalize().as_bytes()),
+        bytes,
+        digest: Digest(*hasher.finalize().as_bytes()),
     })
 }

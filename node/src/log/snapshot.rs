@@ -20,7 +20,7 @@ use super::space::{self, Change, Space};
 use super::store::Store;
 use super::tables::{self, Row};
 use super::types::{Leader, LogId, SnapshotMeta, TypeConfig, log_id};
-use crate::base::{Digest, UploadId, blocking};
+use crate::base::{Digest, UploadId, blocking, direct};
 use crate::bodies::Bodies;
 use crate::journal::{AppendError, Record, Stream};
 use crate::ledger::{Hold, Ledger, Opened, Read};
@@ -209,7 +209,7 @@ pub fn finish_incoming(folder: &Path, manifest: &[u8], digests: &BTreeMap<String
 }
 
 fn file_info(path: &Path, name: &str) -> io::Result<FileInfo> {
-    let mut file = BufReader::with_capacity(256 * 1024, File::open(path)?);
+    let mut file = BufReader::with_capacity(256 * 1024, direct::Reader::open(path)?);
     let mut hasher = blake3::Hasher::new();
     let bytes = io::copy(&mut file, &mut hasher)?;
     let digest = Digest(*hasher.finalize().as_bytes());
@@ -498,8 +498,9 @@ impl Snapshots {
     pub async fn stage(&self, folder: &Path) -> io::Result<()> {
         let (from, to) = (folder.join(LEDGER), self.folder.join(STAGED));
         blocking::run(move || {
-            fs::copy(from, &to)?;
-            File::open(&to)?.sync_all()
+            let mut copy = direct::Writer::create(&to)?;
+            io::copy(&mut direct::Reader::open(&from)?, &mut copy)?;
+            copy.finish()?.sync_all()
         })
         .await?
     }
