@@ -60,19 +60,29 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
-/// A part of a file.
+/// A part of a file, or less where the file ends before.
 ///
 /// # Errors
-/// `UnexpectedEof` where the file ends before; what opening and reading say.
-pub fn read_at(path: &Path, offset: u64, bytes: usize) -> io::Result<Bytes> {
+/// What opening and reading say.
+pub fn read_up_to(path: &Path, offset: u64, bytes: usize) -> io::Result<Bytes> {
     let before = (offset % BLOCK_BYTES as u64) as usize;
     let mut blocks = Blocks::new(before + bytes);
     let file = open(File::options().read(true), path)?;
-    if blocks.fill(&file, offset - before as u64)? < before + bytes {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+    let there = blocks.fill(&file, offset - before as u64)?.saturating_sub(before);
     let start = blocks.start + before;
-    Ok(Bytes::from(blocks.memory).slice(start..start + bytes))
+    Ok(Bytes::from(blocks.memory).slice(start..start + there.min(bytes)))
+}
+
+/// A part of a file.
+///
+/// # Errors
+/// `UnexpectedEof` where the file ends before; as [`read_up_to`].
+pub fn read_at(path: &Path, offset: u64, bytes: usize) -> io::Result<Bytes> {
+    let part = read_up_to(path, offset, bytes)?;
+    match part.len() == bytes {
+        true => Ok(part),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Reads a file from its start.

@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub(crate) mod planted;
 mod queue;
 mod recover;
+mod run;
 mod scan;
 #[cfg(test)]
 mod simulation;
@@ -30,6 +31,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use crate::ring::storage::simulated::{Dice, Failing, SimDisk};
 pub use queue::CARRIED_BYTES_MAX;
+pub use run::Run;
 #[cfg(test)]
 pub(crate) use stepping::{SIMULATED_BATCH_BYTES_MAX, abandon, open_simulated};
 
@@ -326,7 +328,7 @@ impl Journal {
             Some(record) => record,
             None => self.shared.reads.read_on_ring(id, offset, wanted).await.map_err(gone)?,
         };
-        self.check(stream, position, key, record)
+        self.check(stream, position, key, record.into())
     }
 
     /// The same, blocking; for command-line tools and the blocking pool.
@@ -340,18 +342,7 @@ impl Journal {
         let gone = |error| gone_or_io(error, stream, position.segment);
         let read = self.shared.reads.read_blocking(id, offset, &mut record).map_err(gone)?;
         record.truncate(read);
-        self.check(stream, position, key, record)
-    }
-
-    /// Records from `position` on will be read one after the other soon: has so many bytes brought into the page cache.
-    pub fn will_read(&self, stream: Stream, position: Position, bytes: u64) {
-        let id = SegmentId {
-            stream: stream.number(),
-            number: position.segment,
-        };
-        if let Err(error) = self.shared.reads.will_read(id, u64::from(position.offset), bytes) {
-            tracing::debug!(%error, segment = id.number, "a journal segment is read piece by piece");
-        }
+        self.check(stream, position, key, record.into())
     }
 
     /// Bytes of the record at `position` with its header. A position that no record can have is corruption of whoever
@@ -367,7 +358,7 @@ impl Journal {
         Ok(RECORD_HEADER_BYTES + position.bytes as usize)
     }
 
-    fn check(&self, stream: Stream, position: Position, key: RecordKey, record: Vec<u8>) -> Result<Bytes, ReadError> {
+    fn check(&self, stream: Stream, position: Position, key: RecordKey, record: Bytes) -> Result<Bytes, ReadError> {
         let corrupt = |what| ReadError::Corrupt { stream, position, what };
         let wanted = RECORD_HEADER_BYTES + position.bytes as usize;
         if record.len() != wanted {
@@ -385,7 +376,7 @@ impl Journal {
         if header.key != key {
             return Err(corrupt("another record's key"));
         }
-        Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..))
+        Ok(record.slice(RECORD_HEADER_BYTES..))
     }
 
     /// The durable end of each stream: what a checkpoint that has taken over everything up to now may store. It never

@@ -27,13 +27,16 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Bytes asked for at a time…
 const CHUNK_BYTES: u64 = 1024 * 1024;
 /// … and so many chunks at once.
 const CHUNKS: usize = 8;
-/// So many chunks are written, hashed and placed together, while the next ones come.
+/// So many chunks are written and hashed together, and placed…
 const STEP: usize = 4;
+/// … and so many of these steps wait at most.
+const STEPS_AHEAD: usize = 2;
 /// Making the files of a large state takes its time; whoever makes them says meanwhile that he works.
 const OPEN_MAX: Duration = Duration::from_secs(3_600);
 const READ_MAX: Duration = Duration::from_secs(30);
@@ -261,32 +264,48 @@ async fn pull_file(
         }
     });
     let mut steps = pin!(pieces_there.chain(coming.buffered(CHUNKS)).try_chunks(STEP));
-    let mut next = steps.next().await;
-    while let Some(pieces) = next {
-        let (pieces, interrupted) = match pieces {
-            Ok(pieces) => (pieces, None),
-            Err(cut) => (cut.0, Some(cut.1)),
-        };
-        let bytes: Vec<Bytes> = pieces.iter().map(|(bytes, _)| bytes.clone()).collect();
-        let incoming = incoming.clone();
-        let take = blocking::run(move || incoming.lock().take(&pieces));
-        let place = async {
-            match placing.as_mut() {
-                Some(placing) => placing.take(&bytes).await,
-                None => Ok(()),
+    // Each of the three waits for the others only when these are so many steps ahead or behind.
+    let (to_take, mut takes) = mpsc::channel::<Vec<Piece>>(STEPS_AHEAD);
+    let (to_place, mut places) = mpsc::channel::<Vec<Piece>>(STEPS_AHEAD);
+    let receive = async move {
+        while let Some(pieces) = steps.next().await {
+            let (pieces, cut_short) = match pieces {
+                Ok(pieces) => (pieces, None),
+                Err(cut) => (cut.0, Some(cut.1)),
+            };
+            // Who places may have given up; who takes gives its error itself.
+            let _given_up = to_place.send(pieces.clone()).await;
+            if to_take.send(pieces).await.is_err() {
+                break;
             }
-        };
-        let (taken, placed, coming) = future::join3(take, place, steps.next()).await;
-        taken.and_then(|taken| taken).map_err(broken)?;
-        if let Some(error) = interrupted {
-            return Err(error);
+            if let Some(error) = cut_short {
+                return Err(error);
+            }
         }
-        if let Err(error) = placed {
-            tracing::debug!(%error, "the snapshot's entries are placed once all are there");
-            *placing = None;
+        Ok(())
+    };
+    let take = async {
+        let mut result = Ok(());
+        while let (Some(pieces), true) = (takes.recv().await, result.is_ok()) {
+            let incoming = incoming.clone();
+            let taken = blocking::run(move || incoming.lock().take(&pieces)).await;
+            result = taken.and_then(|taken| taken).map_err(broken);
         }
-        next = coming;
-    }
+        takes.close();
+        result
+    };
+    let place = async {
+        while let (Some(pieces), Some(under_way)) = (places.recv().await, placing.as_mut()) {
+            if let Err(error) = under_way.take(pieces.into_iter().map(|(bytes, _)| bytes)).await {
+                tracing::debug!(%error, "the snapshot's entries are placed once all are there");
+                *placing = None;
+            }
+        }
+        places.close();
+    };
+    let (received, taken, ()) = future::join3(receive, take, place).await;
+    taken?;
+    received?;
     let incoming = Arc::into_inner(incoming)
         .expect("nobody works on it any more")
         .into_inner();

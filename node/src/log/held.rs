@@ -8,7 +8,7 @@ use super::store::Store;
 use super::tables;
 use super::types::Leader;
 use crate::base::{Digest, direct};
-use crate::journal::{Position, RECORD_BYTES_MAX, Stream};
+use crate::journal::{RECORD_BYTES_MAX, Stream};
 use crate::ledger::Ledger;
 use bytes::{Bytes, BytesMut};
 use std::io::{self, BufWriter, Read, Write as _};
@@ -16,8 +16,6 @@ use std::path::Path;
 
 /// Before each payload: index, term, node (8 bytes each, little-endian), length (4).
 pub const HEADER_BYTES: usize = 28;
-/// So much of the journal is read ahead of a copy.
-const AHEAD_BYTES: u32 = 4 * 1024 * 1024;
 /// Read from a file at a time.
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -146,36 +144,6 @@ impl io::Write for Hashed {
     }
 }
 
-/// How far the kernel was told to read ahead: most held entries lie one behind the other, and reads of the journal are each
-/// taken for one of its own.
-#[derive(Default)]
-struct Ahead {
-    segment: u32,
-    from: u32,
-    upto: u32,
-}
-
-impl Ahead {
-    fn look(&mut self, store: &Store, position: Position) {
-        let here = position.segment == self.segment && (self.from..self.upto).contains(&position.offset);
-        // The next window is asked for in the middle of this one, so that it is there in time.
-        if here && self.upto - position.offset > AHEAD_BYTES / 2 {
-            return;
-        }
-        let from = if here { self.upto } else { position.offset };
-        let start = Position {
-            offset: from,
-            ..position
-        };
-        store.journal.will_read(Stream::Log, start, u64::from(AHEAD_BYTES));
-        *self = Ahead {
-            segment: position.segment,
-            from: position.offset,
-            upto: from.saturating_add(AHEAD_BYTES),
-        };
-    }
-}
-
 /// A file as it was written.
 pub struct Written {
     /// Entries in it.
@@ -196,10 +164,9 @@ pub fn write_blocking(store: &Store, space: &Space, ledger: &Ledger, path: &Path
     let mut file = BufWriter::with_capacity(256 * 1024, hashed);
     let mut entries = 0;
     let mut result = Ok(());
-    let mut ahead = Ahead::default();
+    let mut run = store.journal.run(Stream::Log);
     tables::rows(ledger, tables::HELD, None, &mut |index, row| {
-        ahead.look(store, row.position);
-        let read = space.read_blocking(store, index, &row);
+        let read = space.read_blocking(&mut run, index, &row);
         result = read.map_err(io::Error::other).and_then(|payload| {
             file.write_all(&header(index, &row.leader, payload.len()))?;
             file.write_all(&payload)

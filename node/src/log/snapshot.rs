@@ -637,10 +637,10 @@ pub struct Placing {
 
 impl Placing {
     /// Takes the next pieces of the held entries.
-    pub async fn take(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+    pub async fn take(&mut self, pieces: impl Iterator<Item = Bytes>) -> io::Result<()> {
         let mut held = Vec::new();
         for piece in pieces {
-            held.append(&mut self.pieces.take(piece.clone())?);
+            held.append(&mut self.pieces.take(piece)?);
         }
         match held.is_empty() {
             true => Ok(()),

@@ -16,7 +16,7 @@ use super::store::Store;
 use super::tables::{self, HELD, Row, SEGMENTS};
 use super::types::{Entry, Leader, TypeConfig};
 use crate::base::blocking;
-use crate::journal::{AppendError, Position, ReadError, Record, RecordKey, Stream};
+use crate::journal::{AppendError, Position, ReadError, Record, RecordKey, Run, Stream};
 use crate::ledger::Ledger;
 use bytes::Bytes;
 use openraft::type_config::TypeConfigExt as _;
@@ -117,8 +117,8 @@ impl Space {
     }
 
     /// The payload of a held entry: from here or, when it is damaged here, from another member. Blocking.
-    pub fn read_blocking(&self, store: &Store, index: u64, row: &Row) -> Result<Bytes, ReadError> {
-        let error = match store.journal.read_blocking(Stream::Log, row.position, row.key(index)) {
+    pub fn read_blocking(&self, run: &mut Run<'_>, index: u64, row: &Row) -> Result<Bytes, ReadError> {
+        let error = match run.read_blocking(row.position, row.key(index)) {
             Err(error @ (ReadError::Corrupt { .. } | ReadError::Io(_))) => error,
             read => return read,
         };

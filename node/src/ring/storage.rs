@@ -8,6 +8,7 @@
 //! segment that was reported as prepared exists after a power cut, at its full length, filled with zeros; a segment
 //! that was removed leaves a mark, so that a lost file is not taken for a removed one.
 
+use bytes::Bytes;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -142,8 +143,9 @@ pub trait SegmentReads: Send + Sync {
     /// Reads `bytes` through the current thread's `tokio_uring` runtime.
     fn read_on_ring(&self, id: SegmentId, offset: u64, bytes: usize) -> RingRead<'_>;
 
-    /// This part will be read soon: brings it into the page cache in the background. A hint: nothing depends on it.
-    fn will_read(&self, id: SegmentId, offset: u64, bytes: u64) -> io::Result<()>;
+    /// Reads much at once that is not looked at again soon, around the page cache where it is not there; less at the end of the
+    /// segment. Blocks the thread.
+    fn read_run(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Bytes>;
 
     /// Forgets an open segment that was removed.
     fn forget(&self, id: SegmentId);

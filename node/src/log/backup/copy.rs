@@ -354,7 +354,7 @@ impl Making {
     /// The bytes of all files in the order of the plan, which made the same walk; the last of them stay gathered.
     fn send(&self, sink: &mut Sink) -> Result<(), Stopped> {
         let ledger = &self.copy.ledger;
-        let (store, space) = (&self.shared.store, &self.shared.space);
+        let (journal, space) = (&self.shared.store.journal, &self.shared.space);
         let mut file = File::open(self.copy.file())?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
@@ -364,8 +364,9 @@ impl Making {
             }
         }
         let mut sent = Ok(());
+        let mut run = journal.run(Stream::Log);
         tables::rows(ledger, HELD, None, &mut |index, row| {
-            let read = space.read_blocking(store, index, &row);
+            let read = space.read_blocking(&mut run, index, &row);
             sent = read.map_err(Stopped::from).and_then(|payload| {
                 self.put(sink, &held::header(index, &row.leader, payload.len()))?;
                 self.put(sink, &payload)
@@ -384,7 +385,6 @@ impl Making {
             let mut offset = 0;
             while offset < u64::from(segment.used_bytes) {
                 let wanted = (u64::from(segment.used_bytes) - offset).min(CHUNK_BYTES as u64) as usize;
-                let journal = &store.journal;
                 let read = journal.read_raw_blocking(Stream::Audit, segment.number, offset, &mut chunk[..wanted])?;
                 if read == 0 {
                     return Err(Stopped::Failed(io::ErrorKind::UnexpectedEof.into()));

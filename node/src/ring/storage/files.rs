@@ -4,6 +4,8 @@
 //! one that was removed. Of the marks below the oldest segment only the newest is kept.
 
 use super::{BLOCK_BYTES, BlockBuffer, FoundSegment, RingRead, SegmentId, SegmentReads};
+use crate::base::direct;
+use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, PosixFadviseAdvice, fallocate, posix_fadvise};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
@@ -252,13 +254,20 @@ impl FileReads {
     pub(super) fn warm(&self, id: SegmentId, pace: &Pace) -> io::Result<()> {
         let bytes = self.file(id)?.metadata()?.len();
         for offset in (0..bytes).step_by(ZERO_BYTES) {
-            self.will_read(id, offset, ZERO_BYTES as u64)?;
+            self.advise(id, offset, ZERO_BYTES as u64)?;
             if pace.stop.load(Ordering::Relaxed) {
                 break;
             }
-            if !pace.hurry.load(Ordering::Relaxed) {
-                std::thread::sleep(ZERO_PAUSE);
-            }
+            std::thread::sleep(ZERO_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn advise(&self, id: SegmentId, offset: u64, bytes: u64) -> io::Result<()> {
+        let file = self.file(id)?;
+        for offset in (offset..offset + bytes).step_by(ADVICE_BYTES as usize) {
+            let (at, piece) = (offset as i64, ADVICE_BYTES as i64);
+            posix_fadvise(&*file, at, piece, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
         }
         Ok(())
     }
@@ -335,13 +344,11 @@ impl SegmentReads for FileReads {
         })
     }
 
-    fn will_read(&self, id: SegmentId, offset: u64, bytes: u64) -> io::Result<()> {
-        let file = self.file(id)?;
-        for offset in (offset..offset + bytes).step_by(ADVICE_BYTES as usize) {
-            let (at, piece) = (offset as i64, ADVICE_BYTES as i64);
-            posix_fadvise(&*file, at, piece, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+    fn read_run(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        match self.read_cached(id, offset, bytes)? {
+            Some(cached) => Ok(cached.into()),
+            None => direct::read_up_to(&self.folders.path(id, "seg"), offset, bytes),
         }
-        Ok(())
     }
 
     fn forget(&self, id: SegmentId) {

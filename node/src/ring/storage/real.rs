@@ -45,7 +45,6 @@ const SUBMIT_AGAIN_MAX: u32 = 1000;
 /// What the file thread is asked to do.
 enum FileJob {
     Prepare(SegmentId, u32),
-    Warm(SegmentId),
     Remove(SegmentId),
 }
 
@@ -78,7 +77,9 @@ pub struct RingStorage {
     folders: Folders,
     reads: Arc<FileReads>,
     jobs: Option<Sender<FileJob>>,
-    file_thread: Option<JoinHandle<()>>,
+    /// Full segments to bring into the page cache: a thread of its own, so that no new segment waits behind one.
+    cold: Option<Sender<SegmentId>>,
+    threads: Vec<JoinHandle<()>>,
     prepared: UnboundedReceiver<(SegmentId, io::Result<()>)>,
     pace: Arc<Pace>,
     started: Instant,
@@ -122,9 +123,14 @@ impl RingStorage {
         let pace = Arc::new(Pace::default());
         let reads = Arc::new(FileReads::new(folders.clone()));
         let (thread_folders, thread_pace, thread_reads) = (folders.clone(), pace.clone(), reads.clone());
-        let file_thread = std::thread::Builder::new()
+        let files = std::thread::Builder::new()
             .name("journal-files".into())
             .spawn(move || run_file_jobs(thread_folders, job_queue, report, thread_pace, thread_reads))?;
+        let (cold, cold_queue) = channel();
+        let (thread_pace, thread_reads) = (pace.clone(), reads.clone());
+        let warmer = std::thread::Builder::new()
+            .name("journal-warm".into())
+            .spawn(move || warm_all(cold_queue, &thread_pace, &thread_reads))?;
         Ok(RingStorage {
             watched,
             ring,
@@ -135,7 +141,8 @@ impl RingStorage {
             reads,
             folders,
             jobs: Some(jobs),
-            file_thread: Some(file_thread),
+            cold: Some(cold),
+            threads: vec![files, warmer],
             prepared,
             pace,
             started: Instant::now(),
@@ -243,11 +250,6 @@ fn run_file_jobs(
                     return;
                 }
             }
-            FileJob::Warm(id) => {
-                if let Err(error) = reads.warm(id, &pace) {
-                    tracing::debug!(%error, segment = id.number, "a full journal segment is read from the disk");
-                }
-            }
             FileJob::Remove(id) => {
                 if let Err(error) = folders.remove_segment(id) {
                     tracing::warn!(%error, segment = id.number, "a journal segment could not be removed; its space is not free yet");
@@ -255,6 +257,14 @@ fn run_file_jobs(
                 // A read that was under way when it was first forgotten may have opened it again.
                 reads.forget(id);
             }
+        }
+    }
+}
+
+fn warm_all(cold: Receiver<SegmentId>, pace: &Pace, reads: &FileReads) {
+    for id in cold {
+        if let Err(error) = reads.warm(id, pace) {
+            tracing::debug!(%error, segment = id.number, "a full journal segment is read from the disk");
         }
     }
 }
@@ -289,7 +299,8 @@ impl Storage for RingStorage {
     }
 
     fn warm(&mut self, id: SegmentId) {
-        self.ask(FileJob::Warm(id));
+        let cold = self.cold.as_ref().expect("taken only when the storage is dropped");
+        cold.send(id).expect("the thread ends only after this sender");
     }
 
     fn remove(&mut self, id: SegmentId) {
@@ -422,11 +433,11 @@ impl Drop for RingStorage {
         }
         // A thread that outlived the lock could write zeros over another storage's segments.
         self.pace.stop.store(true, Ordering::Relaxed);
-        drop(self.jobs.take());
-        if let Some(thread) = self.file_thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the journal's file thread panicked");
+        drop((self.jobs.take(), self.cold.take()));
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the journal's files panicked");
+            }
         }
     }
 }

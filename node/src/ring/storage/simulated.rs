@@ -630,8 +630,11 @@ impl SegmentReads for SimDisk {
         })
     }
 
-    fn will_read(&self, _id: SegmentId, _offset: u64, _bytes: u64) -> io::Result<()> {
-        Ok(())
+    fn read_run(&self, id: SegmentId, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        let mut into = vec![0; bytes];
+        let read = self.read_blocking(id, offset, &mut into)?;
+        into.truncate(read);
+        Ok(into.into())
     }
 
     fn forget(&self, _id: SegmentId) {}
