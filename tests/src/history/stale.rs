@@ -87,7 +87,7 @@ fn fresh_enough(entries: &[Entry], at: &Entry, read: &StaleRead) -> Result<(), S
 /// comes later, but for what its clock was set forward.
 fn forwards(reads: &[(&Entry, &StaleRead)]) -> Result<(), String> {
     let mut newest: HashMap<(u64, u32, u32), Vec<(i64, u32)>> = HashMap::new();
-    let mut contact: HashMap<(u64, u32), (i64, i64)> = HashMap::new();
+    let mut contact: HashMap<(u64, u32), Vec<(i64, i64)>> = HashMap::new();
     for (entry, read) in reads {
         let Some(return_us) = entry.return_us else { continue };
         let seen = newest.entry((entry.node, read.life, read.patient)).or_default();
@@ -97,13 +97,16 @@ fn forwards(reads: &[(&Entry, &StaleRead)]) -> Result<(), String> {
         }
         seen.push((return_us, read.version));
         let age_us = i64::try_from(read.age_s).unwrap_or(i64::MAX / 2_000_000) * 1_000_000;
-        let at_most = return_us - age_us;
-        let first = (at_most, read.set_forward_us);
-        let (before, set_before_us) = contact.entry((entry.node, read.life)).or_insert(first);
-        if at_most + (read.set_forward_us - *set_before_us) + LEEWAY_US < *before {
+        // What the clock was set forward may have counted as age: without it the contact was that much later.
+        let at_most = return_us - age_us + read.set_forward_us;
+        let told = contact.entry((entry.node, read.life)).or_default();
+        let earlier = told.iter().filter(|(us, _)| *us < entry.call_us);
+        if let Some(before) = earlier.map(|(_, at_most)| *at_most).max()
+            && at_most + LEEWAY_US < before
+        {
             return Err(format!("an age grew faster than the clock: {entry:?}"));
         }
-        *before = at_most.max(*before);
+        told.push((return_us, at_most));
     }
     Ok(())
 }

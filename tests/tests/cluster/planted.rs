@@ -156,6 +156,15 @@ fn what_a_right_cluster_tells_is_taken() {
         ],
     );
     right(
+        "an age that shrinks while a read of longer ago is under way, which then tells the smaller one",
+        &[
+            began(),
+            op(1, 2, 3, change(1, 11, Told::Stored(2))),
+            op(2, 20_000, 24_000, stale(2, 11, 4)),
+            op(2, 20_100, 20_200, stale(2, 11, 4)),
+        ],
+    );
+    right(
         "an age that grows by what the clock was set forward",
         &[
             began(),

@@ -271,8 +271,10 @@ impl Trouble {
         }
     }
 
-    /// A member goes for good and another one comes in its place, in one order or the other; who leads dies in between.
+    /// A member goes for good and another one comes in its place, in one order or the other; who leads dies in between. One whose
+    /// disk is damaged goes before any other: while two are left, both must be able to start.
     async fn replace(&mut self, gone: u64, leader_dies: bool, clients: &Clients, random: &mut StdRng) {
+        let gone = self.damaged.map_or(gone, |(damaged, _)| damaged);
         let first = random.random();
         if first {
             self.leave(gone).await;

@@ -8,6 +8,7 @@
 //! older bytes of a block, writes one block's bytes over another, cuts a file short, loses it, or fills the disk.
 
 use super::{BLOCK_BYTES, BatchWrite, BlockBuffer, Event, FoundSegment, RingRead, SegmentId, SegmentReads, Storage};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
