@@ -338,3 +338,45 @@ fn a_full_segment_of_the_log_is_soon_read_without_asking_the_disk() {
         journal.close().await;
     });
 }
+
+#[test]
+fn a_run_gives_what_single_reads_give_in_whatever_order_and_finds_damage() {
+    let folder = Folder::new("run");
+    let config = config(&folder);
+    tokio_uring::start(async {
+        let (journal, _) = open(&config, Watermarks::default()).await.expect("a new journal opens");
+        let mut known = Vec::new();
+        for number in 0..400u64 {
+            let bytes = (number as usize * 977) % 60_000;
+            let appended = journal.append(Stream::Log, vec![record(1, number, bytes)]).await;
+            known.push((number, appended.expect("there is room")[0], bytes));
+        }
+        assert!(journal.segments(Stream::Log).len() > 3, "the stream rolled");
+        let whole = known.clone();
+        let (backwards, far): (Vec<_>, Vec<_>) = known.iter().copied().rev().partition(|(number, ..)| number % 7 > 0);
+        for order in [whole, backwards, far] {
+            let mut run = journal.run(Stream::Log);
+            for (number, position, bytes) in order {
+                let key = RecordKey { kind: 1, id: 3, number };
+                let read = run.read_blocking(position, key).expect("it is there");
+                assert_eq!(read, vec![number as u8; bytes]);
+            }
+        }
+        let (_, damaged, _) = known[101];
+        let path = folder.path().join(format!("log/{:010}.seg", damaged.segment));
+        let file = std::fs::File::options().write(true).open(path).expect("it opens");
+        let inside = u64::from(damaged.offset) + RECORD_HEADER_BYTES as u64 + 100;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xee], inside).expect("written");
+        let mut run = journal.run(Stream::Log);
+        for (number, position, bytes) in known {
+            let key = RecordKey { kind: 1, id: 3, number };
+            match run.read_blocking(position, key) {
+                Ok(read) => assert_eq!(read, vec![number as u8; bytes]),
+                Err(ReadError::Corrupt { position, .. }) => assert_eq!(position, damaged),
+                Err(other) => panic!("{other}"),
+            }
+            assert_eq!(run.read_blocking(position, key).is_err(), position == damaged);
+        }
+        journal.close().await;
+    });
+}

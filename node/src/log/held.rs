@@ -183,3 +183,71 @@ pub fn write_blocking(store: &Store, space: &Space, ledger: &Ledger, path: &Path
         digest: Digest(*hasher.finalize().as_bytes()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::{Command, log_id};
+    use super::*;
+    use openraft::EntryPayload;
+
+    fn file(count: u64) -> (Vec<Held>, Vec<u8>) {
+        let mut file = Vec::new();
+        let entries = (1..=count).map(|index| {
+            let bytes = vec![index as u8; (index * 7_919 % 30_000) as usize].into();
+            let entry = super::super::types::Entry {
+                log_id: log_id(3, 2, index),
+                payload: EntryPayload::Normal(Command { stamp_ms: index, bytes }),
+            };
+            let mut records = Vec::new();
+            record::encode_entries(record::KIND_HELD, &[entry], &mut records);
+            let (payload, leader) = (Bytes::from(records[0].payload.concat()), Leader { term: 3, node_id: 2 });
+            file.extend_from_slice(&header(index, &leader, payload.len()));
+            file.extend_from_slice(&payload);
+            (index, leader, payload)
+        });
+        (entries.collect(), file)
+    }
+
+    #[test]
+    fn entries_come_whole_out_of_pieces_of_any_length() {
+        let (entries, file) = file(40);
+        for length in [1_000, 4_096, 65_537, file.len()] {
+            let mut pieces = Pieces::default();
+            let mut found = Vec::new();
+            for piece in file.chunks(length) {
+                found.append(&mut pieces.take(Bytes::copy_from_slice(piece)).expect("whole entries"));
+            }
+            pieces.end().expect("nothing is left");
+            assert!(found == entries, "in pieces of {length}");
+        }
+        let mut reader = Reader::new(file.as_slice());
+        let mut found = Vec::new();
+        loop {
+            let mut some = reader.some().expect("whole entries");
+            if some.is_empty() {
+                break;
+            }
+            found.append(&mut some);
+        }
+        assert!(found == entries, "from a file");
+    }
+
+    #[test]
+    fn what_is_cut_short_or_no_entry_is_refused() {
+        let (_, file) = file(3);
+        let mut cut = Reader::new(&file[..file.len() - 1]);
+        assert_eq!(cut.some().expect("two are whole").len(), 2);
+        let refused = cut.some().err().expect("the third is not");
+        assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
+        for (at, value) in [(27, 0xff), (HEADER_BYTES, 99)] {
+            let mut wrong = file.clone();
+            wrong[at] = value;
+            let refused = Pieces::default().take(wrong.into()).err();
+            assert_eq!(
+                refused.expect("no entry").kind(),
+                io::ErrorKind::InvalidData,
+                "byte {at} is {value}"
+            );
+        }
+    }
+}
