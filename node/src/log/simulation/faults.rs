@@ -403,14 +403,19 @@ fn describe(world: &World) -> String {
     let one = |(id, node): (&u64, &super::world::Node)| {
         let state = node.running.as_ref().map(|running| {
             let metrics = running.raft.metrics().borrow_watched().clone();
-            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            let members = &metrics.membership_config;
+            let last = metrics.last_log_index;
+            let by = last
+                .and_then(|index| running.snapshots.store.row(index))
+                .map(|row| row.leader);
             format!(
-                "{:?} term {} leader {:?} last {:?} applied {:?} voters {voters:?}",
+                "{:?} term {} leader {:?} last {last:?} by {by:?} applied {:?} voters {:?} since {:?}",
                 metrics.state,
                 metrics.current_term,
                 metrics.current_leader,
-                metrics.last_log_index,
-                metrics.last_applied
+                metrics.last_applied,
+                members.membership().get_joint_config(),
+                members.log_id()
             )
         });
         let (busy, gone, damaged) = (node.busy, node.gone, node.damaged);
