@@ -5,7 +5,7 @@
 use super::fetch;
 use super::level::Speaks;
 use super::machine::Machine;
-use super::membership::LastMembership;
+use super::membership::{self, LastMembership};
 use super::peers::frame::{self, Purpose, kind};
 use super::peers::{Hello, NotTaken, PeerError, Peers, Refusal};
 use super::quarantine::{self, Compared};
@@ -215,7 +215,10 @@ impl Cluster {
                 Ok(frame::encode(&answer))
             }
             kind::VOTE | kind::PRE_VOTE => {
-                let request: VoteRequest<TypeConfig> = frame::decode(&payload).map_err(malformed)?;
+                let asked: VoteRequest<TypeConfig> = frame::decode(&payload).map_err(malformed)?;
+                let request = membership::as_asked_of(&self.raft, self.me(), asked)
+                    .await
+                    .map_err(|_| stopping())?;
                 let answer = if what == kind::VOTE {
                     self.raft.vote(request).await
                 } else {

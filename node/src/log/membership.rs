@@ -8,10 +8,10 @@ use super::peers::frame::{self, Purpose, kind};
 use super::peers::{PeerError, Refusal};
 use super::planted::{Bug, planted};
 use super::rules;
-use super::types::{LogId, Member, TypeConfig};
+use super::types::{LogId, Member, Membership, TypeConfig};
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ChangeMembershipError, ClientWriteError};
-use openraft::raft::Precondition;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, Fatal};
+use openraft::raft::{Precondition, VoteRequest};
 use openraft::storage::RaftStateMachine;
 use openraft::{ChangeMembers, Raft};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +124,39 @@ async fn change_if<M: RaftStateMachine<TypeConfig>>(
             _ => Err(error),
         },
     }
+}
+
+/// A candidate's question as member `me` has to answer it. A learner has no say about logs, so what it has counts as no more
+/// than what the candidate has: nothing that is committed depends on it. Where a leader counts it for an entry, either the
+/// change that makes it a voter is in its own log, and it is no learner by that, or the entry is before that change, and a
+/// majority of the voters before has it as well. A candidate with such a change needs its vote, and may have less than it:
+/// a leader that was lost had begun to send it more. It does not stand itself, so each would wait for the other for good.
+///
+/// Two steps: if more comes to the learner in between, it is counted by who sends it only once it has an entry of that
+/// leader's own, which is more than what is given here.
+///
+/// # Errors
+/// Raft is stopping.
+pub async fn as_asked_of<M: RaftStateMachine<TypeConfig>>(
+    raft: &Raft<TypeConfig, M>,
+    me: u64,
+    mut asked: VoteRequest<TypeConfig>,
+) -> Result<VoteRequest<TypeConfig>, Fatal<TypeConfig>> {
+    let as_learner = raft.with_raft_state(move |state| {
+        let known = &state.membership_state;
+        let learner = is_learner(me, known.effective().membership(), known.committed().membership());
+        learner.then(|| state.log_ids.last().copied()).flatten()
+    });
+    let as_learner = as_learner.await?.filter(|_| !planted(Bug::LearnerHasASay));
+    asked.last_log_id = asked.last_log_id.max(as_learner);
+    Ok(asked)
+}
+
+/// Whether a node is a member and no voter by all it knows. Raft lets all other members stand. A node that was just taken in
+/// may not know yet that it is, so that it is a member is known from its log's end alone.
+fn is_learner(me: u64, effective: &Membership, committed: &Membership) -> bool {
+    let votes = |known: &Membership| known.voter_ids().any(|id| id == me);
+    effective.get_node(&me).is_some() && !votes(effective) && !votes(committed)
 }
 
 impl Cluster {

@@ -8,6 +8,8 @@ pub(super) enum Bug {
     SkipSiteRule,
     /// A change of the members whose leader was lost in the middle of it is taken for a whole one.
     HalfMadeIsWhole,
+    /// A learner with a later entry refuses a candidate that needs its vote.
+    LearnerHasASay,
     /// A leader answers a read from what it has, without asking whether it still leads.
     StaleRead,
     /// A vote is given and not written down.

@@ -23,7 +23,7 @@ const MEMBERS_MAX: usize = 7;
 /// Virtual time, ms: to find the first leader, and to be whole again.
 const FOUND_MAX_MS: u64 = 30_000;
 const HEAL_MAX_MS: u64 = 120_000;
-const SITES: [&str; 3] = ["north", "south", "witness"];
+pub const SITES: [&str; 3] = ["north", "south", "witness"];
 
 /// Lives one seed.
 pub async fn live(world: &Rc<World>) -> Result<(), String> {
@@ -51,6 +51,11 @@ async fn found(world: &Rc<World>) -> Result<(), String> {
     } else {
         &SITES
     };
+    found_of(world, sites).await
+}
+
+/// A cluster with one voter in each of `sites`.
+pub async fn found_of(world: &Rc<World>, sites: &[&str]) -> Result<(), String> {
     let ids: Vec<u64> = sites.iter().map(|site| world.add(site)).collect();
     let members: BTreeMap<u64, Member> = {
         let nodes = world.nodes.borrow();
@@ -200,12 +205,12 @@ async fn hand_over(world: Rc<World>, leader: u64) {
 }
 
 /// The membership as a leader sees it, and the learners that have caught up.
-struct View {
-    seen: LastMembership,
+pub struct View {
+    pub seen: LastMembership,
     ready: BTreeSet<u64>,
 }
 
-fn view(running: &Running) -> View {
+pub fn view(running: &Running) -> View {
     let seen = LastMembership::of(&running.raft);
     let metrics = running.raft.metrics().borrow_watched().clone();
     let last = metrics.last_log_index.unwrap_or(0);
@@ -232,7 +237,7 @@ fn leader_s_view(world: &World) -> Option<(u64, View)> {
 }
 
 /// Judged where and when it arrives, as the leader does it.
-async fn change(
+pub async fn change(
     world: &Rc<World>,
     leader: u64,
     judge: impl Fn(&View) -> Option<ChangeMembers<u64, Member>> + Clone + 'static,
@@ -265,7 +270,7 @@ fn leaving(view: &View, id: u64) -> Option<ChangeMembers<u64, Member>> {
 }
 
 /// A new machine asks to be taken in.
-async fn join(world: Rc<World>, site: &'static str) {
+pub async fn join(world: Rc<World>, site: &'static str) {
     let Some((leader, View { seen, .. })) = leader_s_view(&world) else {
         return;
     };
@@ -340,7 +345,7 @@ async fn operate(world: Rc<World>) {
 }
 
 /// Nothing fails any more: everybody starts, catches up and agrees.
-async fn heal(world: &Rc<World>) -> Result<(), String> {
+pub async fn heal(world: &Rc<World>) -> Result<(), String> {
     *world.links.borrow_mut() = Default::default();
     for node in world.nodes.borrow_mut().values_mut() {
         node.disk.set_free_bytes(FREE_BYTES);
@@ -425,7 +430,7 @@ fn describe(world: &World) -> String {
 }
 
 /// What everybody has is held against the log and against what clients were told.
-async fn judge(world: &Rc<World>) -> Result<(), String> {
+pub async fn judge(world: &Rc<World>) -> Result<(), String> {
     let log = world.seen.all();
     let model = Model::of(&log)?;
     model.judge(&log, &world.told.borrow())?;

@@ -2,6 +2,7 @@
 //! one way where the other is cut. Appends of one stream keep their order, as they do on a connection.
 
 use super::super::fetch::{self, Source};
+use super::super::membership::as_asked_of;
 use super::super::peers::PeerError;
 use super::super::peers::frame::kind;
 use super::super::snapshot::SnapshotData;
@@ -33,6 +34,8 @@ const SNAPSHOT_MAX: Duration = Duration::from_secs(60);
 pub struct Links {
     /// From whom to whom nothing comes through.
     pub cut: BTreeSet<(u64, u64)>,
+    /// From whom to whom no appends come through, and all else.
+    pub no_appends: BTreeSet<(u64, u64)>,
     /// One message in so many is lost; 0 for none.
     pub lost_one_in: usize,
     /// One message in so many takes long; 0 for none.
@@ -195,6 +198,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let rpc = rpc.clone();
             async move { to.raft.append_entries(rpc).await.ok() }
         };
+        if self.world.links.borrow().no_appends.contains(&(self.from, self.to)) {
+            return Err(rpc_error(Lost::Silent));
+        }
         self.world
             .call((self.from, self.to), PULSE_MAX, serve)
             .await
@@ -215,7 +221,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let (world, connection) = (world.clone(), connection.clone());
             // The first await sends, in order; what it gives is awaited behind, many at once.
             async move {
-                let arrived = world.hop(from, to).await;
+                let arrived = world.hop(from, to).await && !world.links.borrow().no_appends.contains(&(from, to));
                 let (tell, told) = oneshot::channel();
                 let mut connection = connection.borrow_mut();
                 if connection.is_none() {
@@ -265,6 +271,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let (rpc, world) = (rpc.clone(), world.clone());
             async move {
                 let vote = rpc.vote;
+                let rpc = as_asked_of(&running.raft, to, rpc).await.ok()?;
                 let answer = running.raft.vote(rpc).await.ok()?;
                 if answer.vote_granted {
                     world.upgrade()?.promise(to, vote);
@@ -283,9 +290,13 @@ impl RaftNetworkV2<TypeConfig> for Client {
         rpc: VoteRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let serve = move |to: Running| {
+        let to = self.to;
+        let serve = move |running: Running| {
             let rpc = rpc.clone();
-            async move { to.raft.pre_vote(rpc).await.ok() }
+            async move {
+                let rpc = as_asked_of(&running.raft, to, rpc).await.ok()?;
+                running.raft.pre_vote(rpc).await.ok()
+            }
         };
         self.world
             .call((self.from, self.to), PULSE_MAX, serve)
